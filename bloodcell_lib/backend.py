@@ -1,0 +1,70 @@
+"""What Keras computes on, and whether it computes rightly."""
+
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    kept, sink = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(sink, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(sink)
+
+
+with _quiet():  # TensorFlow greets on file descriptor 2, and so into every notebook, before it reads its log level
+    import keras
+
+
+def gpus() -> list[str]:
+    """Return the accelerators that Keras' backend sees, by name."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return [device.device_kind for device in jax.devices() if device.platform != "cpu"]
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        found = tf.config.list_physical_devices("GPU")
+        return [tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name) for gpu in found]
+    return []
+
+
+def device() -> str:
+    """Return what the numbers were computed on: the accelerators, or the processor and its cores."""
+    if gpus():
+        return ", ".join(gpus())
+    info = Path("/proc/cpuinfo")
+    names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")] \
+        if info.exists() else []
+    return f"{names[0] if names else platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+
+
+def jit() -> bool | str:
+    """Return Keras' `jit_compile`: automatic, but off on TensorFlow without a GPU, where XLA halves the speed."""
+    return False if keras.backend.backend() == "tensorflow" and not gpus() else "auto"
+
+
+def check_arithmetic() -> None:
+    """Hold the backend's convolution against NumPy: some releases of JAX compile it wrongly.
+
+    Raises:
+        RuntimeError: the two disagree.
+    """
+    rng = np.random.default_rng(0)
+    image, kernel = rng.normal(size=(1, 9, 9, 8)), rng.normal(size=(3, 3, 8, 8))
+    windows = np.lib.stride_tricks.sliding_window_view(image, (3, 3), axis=(1, 2))
+    expected = np.einsum("nhwcij,ijco->nhwo", windows, kernel)
+    got = keras.ops.convert_to_numpy(keras.ops.conv(image.astype("float32"), kernel.astype("float32")))
+    if not np.allclose(got, expected, rtol=0.02, atol=0.2):  # loose enough for a GPU's TF32
+        raise RuntimeError(f"{keras.backend.backend()} computes a small convolution wrongly here (off by "
+                           f"{np.abs(got - expected).max():.2g}). Install another release of it.")

@@ -1,0 +1,446 @@
+"""The dataset: found, checked, decoded once to a memory map, and split."""
+
+import csv
+import errno
+import hashlib
+import io
+import os
+import re
+import xml.etree.ElementTree as ElementTree
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import platformdirs
+from filelock import FileLock
+from PIL import Image, ImageOps
+from sklearn.model_selection import train_test_split
+from tqdm import tqdm
+
+from bloodcell_lib.sources import CLASSES, DatasetError, Entry, Source, open_source
+
+__all__ = ["CARDS", "CLASSES", "Dataset", "DatasetError", "Part", "describe", "load", "locate", "photographs"]
+
+KAGGLE_HANDLE = "paultimothymooney/blood-cells/versions/6"
+MAX_PIXELS = 50_000_000
+FORMATS = ("JPEG", "PNG", "TIFF", "BMP")
+BATCH = 256
+THREADS = os.cpu_count() or 1
+
+# What each known set holds, in the order of CLASSES: a set that claims to be one of them is held to it.
+CARDS = {
+    "blood-cells": {"TRAIN": (2497, 2483, 2478, 2499), "TEST": (623, 620, 620, 624),
+                    "TEST_SIMPLE": (13, 6, 4, 48)},
+    "sample": {"TRAIN": (240,) * 4, "TEST": (80,) * 4, "TEST_SIMPLE": (5,) * 4},
+}
+ARCHIVE_KEY = re.compile(r"\w+/\w+/_\d+_\d+\.jpeg")
+CARD_SIZE = (320, 240)  # width, height of every TRAIN, TEST and TEST_SIMPLE image, RGB
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of a split, its rows in step.
+
+    `images` uint8 (N, height, width, 3); `labels` int64 (N,), an index into the dataset's classes;
+    `photos` str (N,), the photograph each image was made from, or the image's own key where unknown;
+    `paths` str (N,), the file inside the zip or folder.
+    """
+
+    memory_map: np.ndarray  # all images of the set
+    rows: np.ndarray  # this part's rows of it, ascending
+    labels: np.ndarray
+    photos: np.ndarray
+    paths: np.ndarray
+
+    @cached_property
+    def images(self) -> np.ndarray:
+        """A view of the memory map where the rows are contiguous, else a copy made at first use."""
+        first, last = self.rows[0], self.rows[-1] + 1
+        return self.memory_map[first:last] if last - first == len(self.rows) else self.memory_map[self.rows]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The parts of a split, and what the set is.
+
+    `simple` is TEST_SIMPLE, the photographs behind TEST shown once each, or None where there is none.
+    `fingerprint` is a hash of every file's name and content: a zip and its unpacked folder share it.
+    """
+
+    train: Part
+    validation: Part
+    test: Part
+    simple: Part | None
+    classes: tuple[str, ...]
+    name: str
+    fingerprint: str
+    split: str
+    photos_known: bool
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Images in each part."""
+        return {name: len(getattr(self, name)) for name in ("train", "validation", "test")}
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """A data set listed and checked, not yet decoded."""
+
+    source: Source
+    entries: list[Entry]
+    classes: tuple[str, ...]
+    name: str
+    fingerprint: str
+    photos: dict[str, str]  # image key -> photograph; empty where unknown
+
+
+def load(data: str | os.PathLike | None = None, image_size: tuple[int, int] = (120, 160),
+         split: str = "paper", seed: int = 0, limit: int | None = None) -> Dataset:
+    """Load a set, decoding its images the first time only.
+
+    Args:
+        data: a zip, a folder, "kaggle" or "sample"; None looks at BLOODCELL_DATA, then for a downloaded
+            archive, then takes the sample and says so.
+        image_size: height and width in pixels.
+        split: "paper", a random 80/20 division of TRAIN stratified by class; or "grouped", the same
+            division of the photographs, so that no photograph is on both sides. TEST stays as it is; a
+            folder without TRAIN and TEST gives a fifth of its images, or photographs, to TEST.
+        seed: of the division and of the choice that `limit` makes.
+        limit: at most this many images in each part, stratified by class.
+
+    Returns:
+        A `Dataset`.
+
+    Raises:
+        DatasetError: the data, the split or the limit cannot be used.
+    """
+    _check_arguments(image_size, split, limit)
+    catalogue = describe(data)
+    if split == "grouped" and not catalogue.photos:
+        raise DatasetError(f"{catalogue.source.root}: split='grouped' needs the photograph behind each image, and "
+                           "no provenance.csv (columns split,class,file,photograph) lies beside the images. "
+                           "Add one, or use split='paper'.")
+    images = _decoded(catalogue, tuple(image_size))
+    labels = np.array([catalogue.classes.index(entry.label) for entry in catalogue.entries])
+    photos = np.array([catalogue.photos.get(entry.key, entry.key) for entry in catalogue.entries])
+    paths = np.array([entry.path for entry in catalogue.entries])
+    rows = _split(catalogue, labels, photos, split, seed)
+
+    def part(name: str) -> Part | None:
+        if not len(rows[name]):
+            return None
+        chosen = _limited(rows[name], labels, limit, seed)
+        return Part(images, chosen, labels[chosen], photos[chosen], paths[chosen])
+
+    return Dataset(*(part(name) for name in ("train", "validation", "test", "simple")), catalogue.classes,
+                   catalogue.name, catalogue.fingerprint, split, bool(catalogue.photos))
+
+
+def describe(data: str | os.PathLike | None = None) -> Catalogue:
+    """List and check a set without decoding it. See `load` for `data` and errors."""
+    source = open_source(locate(data))
+    entries = source.images()
+    found = {entry.label for entry in entries}
+    classes = tuple(c for c in CLASSES if c in found) + tuple(sorted(found.difference(CLASSES)))
+    photos = _read_provenance(source, entries)
+    name = _name(source, entries, classes, bool(photos))
+    digest = hashlib.sha256()
+    for entry in entries:
+        digest.update(f"{entry.key} {entry.size} {entry.crc:08x}\n".encode())
+    return Catalogue(source, entries, classes, name, digest.hexdigest()[:16], photos)
+
+
+def locate(data: str | os.PathLike | None = None) -> Path:
+    """Return the zip or folder that `data` names, downloading or drawing it where that is what it names.
+
+    Raises:
+        DatasetError: "kaggle" is asked for, not downloaded yet, and cannot be downloaded.
+    """
+    if data is None:
+        data = os.environ.get("BLOODCELL_DATA") or _downloaded()
+    if data is None:
+        print("No archive found (BLOODCELL_DATA, data/, kagglehub): using the sample, drawn smears.")
+        data = "sample"
+    if data == "sample":
+        return _drawn_sample()
+    return _kaggle() if data == "kaggle" else Path(data).expanduser()
+
+
+def cache_dir() -> Path:
+    """Return the folder of decoded images: BLOODCELL_CACHE, or the user's cache folder."""
+    folder = Path(os.environ.get("BLOODCELL_CACHE") or platformdirs.user_cache_dir("bloodcell"))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DatasetError(f"{folder}: the cache folder cannot be made ({error.strerror}). "
+                           "Set BLOODCELL_CACHE to a folder that you can write.") from error
+    return folder
+
+
+def photographs(data: str | os.PathLike | None = None, label: str = "EOSINOPHIL",
+                most: int = 4) -> list[tuple[str, np.ndarray, list[tuple[str, int, int, int, int]]]]:
+    """Return original photographs that show one class, with the boxes an expert drew.
+
+    Source: BCCD, whose annotations (Pascal VOC) name white cells WBC, red cells RBC, and Platelets.
+
+    Args:
+        data: as for `load`.
+        label: the class; photographs with cells of several classes are passed over.
+        most: how many at most.
+
+    Returns:
+        (name, image uint8 (height, width, 3), boxes [(what, left, top, right, bottom) in pixels]) for
+        each; empty where the set has no annotated photographs.
+    """
+    source = open_source(locate(data))
+    annotated = {PurePosixPath(p).stem: p for p in source.files if p.lower().endswith(".xml")}
+    pictures = {PurePosixPath(p).stem: p for p in source.files if "/JPEGImages/" in f"/{p}"}
+    chosen = []
+    for table in sorted(p for p in source.files if PurePosixPath(p).name == "labels.csv")[:1]:
+        for row in csv.DictReader(io.StringIO(source.read(table).decode())):
+            name = f"BloodImage_{int(row['Image']):05d}" if row["Image"] else ""
+            if (row["Category"] or "").strip() == label and name in annotated and name in pictures:
+                chosen.append(name)
+    return [(name, np.asarray(_open(source.read(pictures[name]), pictures[name])),
+             _boxes(source.read(annotated[name]))) for name in chosen[:most]]
+
+
+def _boxes(xml: bytes) -> list[tuple[str, int, int, int, int]]:
+    return [(thing.findtext("name"), *(int(thing.findtext(f"bndbox/{side}")) for side in
+                                       ("xmin", "ymin", "xmax", "ymax")))
+            for thing in ElementTree.fromstring(xml).iter("object")]
+
+
+def _check_arguments(image_size: tuple[int, int], split: str, limit: int | None) -> None:
+    if split not in ("paper", "grouped"):
+        raise DatasetError(f"split={split!r} is unknown. Choose 'paper' or 'grouped'.")
+    if len(image_size) != 2 or not all(isinstance(side, (int, np.integer)) and side > 0 for side in image_size):
+        raise DatasetError(f"image_size={image_size!r} cannot be used. Give (height, width) in whole pixels.")
+    if limit is not None and (not isinstance(limit, (int, np.integer)) or limit < 1):
+        raise DatasetError(f"limit={limit!r} cannot be used. Give a whole number of images, or None for all.")
+
+
+def _downloaded() -> Path | None:
+    """An archive put into data/ by hand, or fetched earlier by kagglehub."""
+    kaggle = Path(os.environ.get("KAGGLEHUB_CACHE") or Path.home() / ".cache/kagglehub")
+    user, dataset, *version = KAGGLE_HANDLE.split("/")
+    here = [folder / "data" for folder in (Path.cwd(), Path.cwd().parent, Path(__file__).parents[1])]
+    places = [folder / name for folder in here for name in ("blood-cells.zip", "archive.zip", "dataset2-master")]
+    places.append(kaggle.joinpath("datasets", user, dataset, *version))
+    return next((place for place in places if place.exists()), None)
+
+
+def _kaggle() -> Path:
+    import kagglehub  # slow to import, and only here needed
+
+    try:
+        return Path(kagglehub.dataset_download(KAGGLE_HANDLE))
+    except Exception as error:  # kagglehub lets through whatever its HTTP client raises
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DatasetError(f"kaggle: {KAGGLE_HANDLE} is not in kagglehub's cache and could not be downloaded "
+                           f"({reason}). Connect to the internet once, or download the zip by hand "
+                           "and give its path.") from error
+
+
+def _drawn_sample() -> Path:
+    """The sample in the cache folder, under a name that changes when the drawing code does."""
+    from bloodcell_lib import sample  # needs CLASSES from here
+
+    version = hashlib.sha256(Path(sample.__file__).read_bytes()).hexdigest()[:12]
+    folder = cache_dir() / f"sample-{version}"
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            sample.write(folder)
+    return folder
+
+
+def _name(source: Source, entries: list[Entry], classes: tuple[str, ...], photos_known: bool) -> str:
+    """Name a known set, and hold it to its card; any other is named after its folder."""
+    counts = Counter((entry.split, entry.label) for entry in entries)
+    table = {split: tuple(counts[split, c] for c in classes) for split in sorted({e.split for e in entries})}
+    if table == CARDS["sample"] and photos_known:
+        return "sample"
+    claims = classes == CLASSES and "TRAIN" in table and all(ARCHIVE_KEY.fullmatch(e.key) for e in entries)
+    if not claims or photos_known:
+        return source.root.stem
+    card = CARDS["blood-cells"]
+    wrong = [f"{split} {c}: {expected} expected, {counts[split, c]} found" for split in card if split in table
+             or split != "TEST_SIMPLE" for c, expected in zip(CLASSES, card[split], strict=True)
+             if counts[split, c] != expected]
+    if wrong:
+        raise DatasetError(f"{source.root}: named like the blood-cells archive, but not whole: {'; '.join(wrong)}. "
+                           "Unpack or download it again (to use fewer images, give a limit).")
+    return "blood-cells"
+
+
+def _read_provenance(source: Source, entries: list[Entry]) -> dict[str, str]:
+    """Read provenance.csv (split,class,file,photograph), where there is one."""
+    path = source.find("provenance.csv")
+    if path is None:
+        return {}
+    try:
+        rows = list(csv.DictReader(io.StringIO(source.read(path).decode())))
+        photos = {"/".join(filter(None, (r["split"], r["class"], r["file"]))): r["photograph"] for r in rows}
+    except (KeyError, UnicodeDecodeError, TypeError) as error:
+        raise DatasetError(f"{source.root}/{path}: not readable ({error!r}). Expected a table with the columns "
+                           "split,class,file,photograph.") from error
+    for entry in entries:
+        if not photos.get(entry.key):
+            raise DatasetError(f"{source.root}/{path}: no photograph is given for {entry.key}. "
+                               "Add its row, or remove the table.")
+    return photos
+
+
+def _split(catalogue: Catalogue, labels: np.ndarray, photos: np.ndarray, split: str,
+           seed: int) -> dict[str, np.ndarray]:
+    """Row numbers of each part."""
+    of = np.array([entry.split for entry in catalogue.entries])
+    units = photos if split == "grouped" else np.array([entry.key for entry in catalogue.entries])
+    if (of == "").all():  # one folder of classes: the same TEST for every seed
+        rest, test = _divide(np.arange(len(of)), labels, units, 0)
+    else:
+        rest, test = np.flatnonzero(of == "TRAIN"), np.flatnonzero(of == "TEST")
+    train, validation = _divide(rest, labels, units, seed)
+    return {"train": train, "validation": validation, "test": test, "simple": np.flatnonzero(of == "TEST_SIMPLE")}
+
+
+def _divide(rows: np.ndarray, labels: np.ndarray, units: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Divide rows 80/20 by unit, stratified by class, each unit whole."""
+    names, first, inverse = np.unique(units[rows], return_index=True, return_inverse=True)
+    try:
+        _, held = train_test_split(np.arange(len(names)), test_size=0.2, random_state=seed,
+                                   stratify=labels[rows][first])
+    except ValueError as error:
+        raise DatasetError(f"too few images or photographs to divide 80/20 by class ({error}). "
+                           "Each class needs two at least, and there must be one held out for each class.") from error
+    out = np.isin(inverse, held)
+    return rows[~out], rows[out]
+
+
+def _limited(rows: np.ndarray, labels: np.ndarray, limit: int | None, seed: int) -> np.ndarray:
+    if limit is None or limit >= len(rows):
+        return rows
+    try:
+        kept, _ = train_test_split(rows, train_size=int(limit), random_state=seed, stratify=labels[rows])
+    except ValueError as error:
+        raise DatasetError(f"limit={limit} cannot be kept to ({error}). Give more, or None for all.") from error
+    return np.sort(kept)
+
+
+def _decoded(catalogue: Catalogue, image_size: tuple[int, int]) -> np.ndarray:
+    """Return the memory map of all images, decoding them if no earlier run did."""
+    height, width = image_size
+    target = cache_dir() / f"{catalogue.fingerprint}-{height}x{width}.npy"
+    try:
+        with FileLock(f"{target}.lock"):  # a second process waits, then finds the file
+            if not target.exists():
+                _decode_all(catalogue, image_size, target)
+        return np.load(target, mmap_mode="r")
+    except OSError as error:
+        what = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else str(error)
+        need = len(catalogue.entries) * height * width * 3 / 2**20
+        raise DatasetError(f"{target.parent}: the decoded images cannot be kept there ({what}). They need "
+                           f"{need:,.0f} MiB; make room, or set BLOODCELL_CACHE to another folder.") from error
+
+
+def _decode_all(catalogue: Catalogue, image_size: tuple[int, int], target: Path) -> None:
+    """Write the array beside its place and move it there when it is whole.
+
+    Plain writes and no memory map: a full disk is then an error, not a signal that kills the process.
+    """
+    part = target.with_suffix(".part")  # the lock is held: one left by a killed run is ours to overwrite
+    header = {"descr": "|u1", "fortran_order": False, "shape": (len(catalogue.entries), *image_size, 3)}
+    held = catalogue.name in CARDS
+    refused = []
+
+    def decode(entry: Entry) -> np.ndarray | DatasetError:
+        try:
+            return _pixels(catalogue.source.read(entry.path), f"{catalogue.source.root}/{entry.path}",
+                           image_size, held)
+        except DatasetError as error:
+            return error
+
+    try:
+        with open(part, "wb") as file, ThreadPoolExecutor(THREADS) as pool, \
+                tqdm(total=len(catalogue.entries), desc="Decoding", unit=" images", mininterval=0.5) as bar:
+            np.lib.format.write_array_header_1_0(file, header)
+            for start in range(0, len(catalogue.entries), BATCH):
+                for pixels in pool.map(decode, catalogue.entries[start:start + BATCH]):
+                    if isinstance(pixels, DatasetError):
+                        refused.append(pixels)
+                    else:
+                        file.write(pixels.tobytes())
+                    bar.update()
+            file.flush()
+            os.fsync(file.fileno())
+        if refused:
+            more = f" ({len(refused) - 1} more images cannot be used either.)" if len(refused) > 1 else ""
+            raise DatasetError(f"{refused[0]}{more}")
+        os.replace(part, target)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _pixels(data: bytes, where: str, image_size: tuple[int, int], held: bool = False) -> np.ndarray:
+    """Decode one image to uint8 (height, width, 3), at reduced scale where JPEG allows it."""
+    height, width = image_size
+    image = _open(data, where, (width, height), CARD_SIZE if held else None)
+    if image.size != (width, height):
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(image)
+
+
+def _open(data: bytes, where: str, draft: tuple[int, int] | None = None,
+          expected: tuple[int, int] | None = None) -> Image.Image:
+    """Open an image as 8-bit RGB, upright, or refuse it by name."""
+    if not data:
+        raise DatasetError(f"{where}: the file is empty. Restore or remove it.")
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except Image.DecompressionBombError as error:
+        raise DatasetError(f"{where}: {error} Scale it down first.") from error
+    except (OSError, SyntaxError, ValueError) as error:
+        raise DatasetError(f"{where}: not an image that can be read. Expected {', '.join(FORMATS)}; "
+                           "restore or remove it.") from error
+    if image.width * image.height > MAX_PIXELS:
+        raise DatasetError(f"{where}: {image.width}x{image.height} pixels are more than {MAX_PIXELS // 10**6} "
+                           "megapixels. Crop it to the cell or scale it down first.")
+    if getattr(image, "n_frames", 1) > 1:
+        raise DatasetError(f"{where}: holds {image.n_frames} pages. Save the one that is meant as its own file.")
+    if expected and (image.size, image.mode) != (expected, "RGB"):
+        raise DatasetError(f"{where}: {image.width}x{image.height} {image.mode}, where the archive has "
+                           f"{expected[0]}x{expected[1]} RGB. It was changed; download the archive again.")
+    try:
+        if draft and image.mode == "RGB":
+            image.draft("RGB", draft)  # the transpose of EXIF below may swap sides: the resize evens it
+        image.load()
+        return _to_rgb(ImageOps.exif_transpose(image), where)
+    except (OSError, SyntaxError, ValueError) as error:
+        if isinstance(error, DatasetError):
+            raise
+        raise DatasetError(f"{where}: cannot be decoded ({error}). It is truncated or damaged; "
+                           "restore or remove it.") from error
+
+
+def _to_rgb(image: Image.Image, where: str) -> Image.Image:
+    """Convert what has one correct conversion: gray, 16-bit gray, bilevel, opaque palettes and alpha."""
+    if image.mode == "RGB":
+        return image
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        if image.getextrema()[3][0] < 255:
+            raise DatasetError(f"{where}: has transparent pixels, which have no colour. Flatten it on its background.")
+        return image.convert("RGB")
+    if image.mode in ("1", "L", "P"):
+        return image.convert("RGB")
+    raise DatasetError(f"{where}: colour mode {image.mode} has no conversion to RGB without a colour profile. "
+                       "Save it as 8-bit RGB.")

@@ -1,0 +1,83 @@
+"""Protocols: everything about a training run that is not the network, as data."""
+
+from dataclasses import dataclass, fields, replace
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A training recipe.
+
+    `image_size` is (height, width) in pixels; `schedule` "constant" or "cosine" (to zero over the
+    run); `augmentation` names layers of `training.augmenter`; `limit` caps the images of each part.
+    """
+
+    name: str
+    image_size: tuple[int, int]
+    batch_size: int
+    epochs: int
+    learning_rate: float
+    split: str
+    schedule: str = "constant"
+    augmentation: tuple[str, ...] = ()
+    limit: int | None = None
+
+
+PROTOCOLS = {p.name: p for p in (
+    # For two cores and the sample: everything runs, in seconds.
+    Protocol("quick", (60, 80), batch_size=32, epochs=8, learning_rate=1e-3, split="paper"),
+    # What the paper states: Adam at 1e-4, 20 epochs, cross-entropy; it gives no batch size.
+    Protocol("paper", (120, 160), batch_size=32, epochs=20, learning_rate=1e-4, split="paper"),
+    # No photograph on both sides of the split; new flips and turns every epoch.
+    Protocol("grouped", (120, 160), batch_size=32, epochs=20, learning_rate=1e-3, split="grouped",
+             schedule="cosine", augmentation=("flip", "rotate")),
+)}
+
+
+def get(name: str, /, **overrides) -> Protocol:
+    """Return a protocol, some of its values replaced.
+
+    Args:
+        name: one of `PROTOCOLS`.
+        overrides: values by field name; None keeps the protocol's own. Names may be upper case, as a
+            notebook's parameters are.
+
+    Raises:
+        ValueError: a name is unknown or a value cannot work.
+    """
+    if name not in PROTOCOLS:
+        raise ValueError(f"no protocol is named {name!r}. Choose one of: {', '.join(PROTOCOLS)}.")
+    chosen = {key.lower(): value for key, value in overrides.items() if value is not None}
+    known = {field.name for field in fields(Protocol)} - {"name"}
+    if unknown := sorted(chosen.keys() - known):
+        raise ValueError(f"a protocol has no {', '.join(unknown)}. Choose from: {', '.join(sorted(known))}.")
+    for key, check in _CHECKS.items():
+        if key in chosen:
+            chosen[key] = check(key, chosen[key])
+    return replace(PROTOCOLS[name], **chosen)
+
+
+def _whole(key: str, value) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, str)) or not str(value).isdigit() or int(value) < 1:
+        raise ValueError(f"{key}={value!r} cannot be used. Give a whole number, 1 at least.")
+    return int(value)
+
+
+def _positive(key: str, value) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise ValueError(f"{key}={value!r} cannot be used. Give a number above 0, such as 1e-4.")
+    return number
+
+
+def _size(key: str, value) -> tuple[int, int]:
+    sides = value.lower().split("x") if isinstance(value, str) else value
+    if not isinstance(sides, (list, tuple)) or len(sides) != 2:
+        raise ValueError(f"{key}={value!r} cannot be used. Give height and width, such as (120, 160) or '120x160'.")
+    return tuple(_whole(key, side) for side in sides)
+
+
+_CHECKS = {"image_size": _size, "batch_size": _whole, "epochs": _whole, "limit": _whole,
+           "learning_rate": _positive}

@@ -1,0 +1,145 @@
+"""Run records: one JSON file a run, whole or not at all, checked whenever it is read."""
+
+import json
+import os
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+
+from bloodcell_lib import LESSONS, metrics
+
+
+class RecordError(ValueError):
+    """A record cannot be read or does not hold together; the message names it and says why."""
+
+
+def out_dir(out: str | os.PathLike | None = None) -> Path:
+    """Return the folder of run files, made if need be: `out`, or runs/ beside the notebooks folder."""
+    project = Path(__file__).parents[1]
+    folder = Path(out).expanduser() if out else (project if (project / "notebooks").is_dir() else Path.cwd()) / "runs"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def stem(model: str, protocol: str, seed: int) -> str:
+    """Return the name that a run's files share."""
+    return f"{model}-{protocol}-seed{seed}"
+
+
+def write(record: dict, predictions: dict[str, np.ndarray], out: str | os.PathLike | None = None) -> Path:
+    """Write a record and, beside it, the predictions that its figures can be computed from again.
+
+    Args:
+        record: from `training.evaluate`.
+        predictions: from `training.evaluate`: probabilities, labels, photos and paths of the test set, and the same
+            of the validation set with the prefix validation_.
+        out: the folder; None is `out_dir()`.
+
+    Returns:
+        The record's path.
+
+    Raises:
+        RecordError: the record does not hold together; nothing is written.
+    """
+    check({"predictions": "", **record})
+    name = stem(record["model"], record["protocol"], record["seed"])
+    folder = out_dir(out)
+    record = {**record, "predictions": f"{name}.predictions.npz"}
+    with replacing(folder / record["predictions"]) as file:
+        np.savez_compressed(file, **predictions)
+    with replacing(folder / f"{name}.json") as file:  # last: a record promises its predictions
+        file.write(json.dumps(record, indent=1).encode() + b"\n")
+    return folder / f"{name}.json"
+
+
+def read(path: str | os.PathLike) -> dict:
+    """Read a record and check it.
+
+    Raises:
+        RecordError: it is missing, no JSON, lacks something or contradicts itself.
+    """
+    path = Path(path)
+    try:
+        record = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise RecordError(f"{path}: not a readable record ({error}). Run the model again.") from error
+    check(record, path)
+    return record
+
+
+def read_all(folder: str | os.PathLike | None = None) -> list[dict]:
+    """Read every record in a folder, in the order of the lessons, then protocol and seed."""
+    order = {name: place for place, name in enumerate(LESSONS)}
+    found = [read(path) for path in sorted(out_dir(folder).glob("*-seed*.json"))]
+    return sorted(found, key=lambda r: (order.get(r["model"], len(order)), r["protocol"], r["seed"]))
+
+
+def check(record: dict, path: str | os.PathLike = "record") -> None:
+    """Hold a record against the schema and against itself.
+
+    Raises:
+        RecordError: it names the path, the key and what is wrong.
+    """
+    errors = sorted(jsonschema.Draft202012Validator(SCHEMA).iter_errors(record), key=lambda e: list(map(str, e.path)))
+    if errors:
+        where = "/".join(map(str, errors[0].path)) or "the record"
+        raise RecordError(f"{path}: {where}: {errors[0].message}. Run the model again.")
+    try:
+        json.dumps(record, allow_nan=False)
+    except ValueError as error:
+        raise RecordError(f"{path}: a figure is not a finite number. Run the model again.") from error
+    epochs = {len(values) for values in record["history"].values()} | {len(record["seconds"]["epochs"])}
+    if len(epochs) != 1 or record["best_epoch"] not in range(1, max(epochs) + 1):
+        raise RecordError(f"{path}: history: {sorted(epochs)} epochs and best epoch {record['best_epoch']} do not "
+                          "fit together. Run the model again.")
+    for part in ("validation", "test"):
+        matrix = np.array(record[part]["confusion"])
+        if matrix.sum() != record["dataset"]["sizes"][part] or \
+                abs(metrics.accuracy(matrix) - record[part]["accuracy"]) > 1e-6:
+            raise RecordError(f"{path}: {part}: confusion, accuracy and the number of images contradict each "
+                              "other. Run the model again.")
+
+
+class replacing:
+    """Context: a file that takes its place when the block ends well, and leaves nothing when it does not."""
+
+    def __init__(self, path: Path):
+        self.path, self.part = path, path.with_name(f".{path.name}.{os.getpid()}.part")
+
+    def __enter__(self):
+        self.file = open(self.part, "wb")
+        return self.file
+
+    def __exit__(self, kind, error, trace):
+        try:
+            self.file.flush()
+            os.fsync(self.file.fileno())
+            self.file.close()
+            if kind is None:
+                os.replace(self.part, self.path)
+        finally:
+            self.part.unlink(missing_ok=True)
+
+
+def _shape(**properties) -> dict:
+    return {"type": "object", "required": list(properties), "properties": properties}
+
+
+_TEXT, _WHOLE, _FLAG = {"type": "string"}, {"type": "integer", "minimum": 0}, {"type": "boolean"}
+_NUMBER = {"type": "number", "minimum": 0}
+_SHARE = {"type": "number", "minimum": 0, "maximum": 1}
+_SHARES = {"type": "array", "items": _SHARE}
+_SERIES = {"type": "array", "items": _NUMBER, "minItems": 1}
+_PART = _shape(
+    loss=_NUMBER, accuracy=_SHARE, confusion={"type": "array", "items": {"type": "array", "items": _WHOLE}},
+    per_class=_shape(precision=_SHARES, recall=_SHARES, f1=_SHARES),
+    interval95=_shape(accuracy={**_SHARES, "minItems": 2, "maxItems": 2}, unit={"enum": ["photo", "image"]}))
+SCHEMA = _shape(
+    model=_TEXT, protocol=_TEXT, seed=_WHOLE, backend=_TEXT, versions={"type": "object"}, device=_TEXT,
+    image_size={"type": "array", "items": _WHOLE, "minItems": 2, "maxItems": 2}, parameters=_WHOLE,
+    dataset=_shape(name=_TEXT, fingerprint=_TEXT,
+                   sizes=_shape(train=_WHOLE, validation=_WHOLE, test=_WHOLE)),
+    history=_shape(loss=_SERIES, accuracy=_SERIES, val_loss=_SERIES, val_accuracy=_SERIES),
+    seconds=_shape(epochs=_SERIES, total=_NUMBER), best_epoch={"type": "integer", "minimum": 1},
+    validation=_PART, test=_PART, predictions=_TEXT, resumed=_FLAG)

@@ -1,0 +1,48 @@
+"""The project's own files agree with each other."""
+
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+WANTED = PROJECT["dependencies"] + [r for extra in PROJECT["optional-dependencies"].values() for r in extra]
+
+
+def test_environment_lists_what_pyproject_lists():
+    conda = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    assert next(d["pip"] for d in conda if isinstance(d, dict)) == WANTED
+    assert f"python{PROJECT['requires-python']}" in conda
+
+
+def test_every_line_of_the_environment_gives_its_reason():
+    lines = [line for line in (ROOT / "environment.yml").read_text().splitlines() if line.startswith("      - ")]
+    assert len(lines) == len(WANTED)
+    assert [line for line in lines if not re.search(r"  # \w{3,}", line)] == []
+
+
+def test_the_lock_pins_every_dependency_once():
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    pins = [line for line in lines if line and not line.startswith((" ", "#"))]
+    assert all(re.match(r"[\w.\[\]-]+==", pin) for pin in pins), "a line without a pin"
+    names = {re.match(r"[\w.-]+", pin).group().lower() for pin in pins}
+    assert {re.match(r"[\w.-]+", wanted).group() for wanted in WANTED} <= names
+
+
+def test_no_image_weight_or_long_file_is_committed():
+    try:
+        listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("not a git checkout")
+    files = [ROOT / file for file in listed.splitlines() if (ROOT / file).exists()]
+    assert not [f for f in files if f.suffix in (".jpeg", ".jpg", ".png", ".zip", ".keras", ".h5", ".npy")]
+    assert not [f for f in files if f.stat().st_size > 1_000_000]
+
+
+def test_make_explains_itself():
+    said = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert {"run", "test", "lab", ".venv"} <= {line.split(" - ")[0] for line in said.splitlines()}
