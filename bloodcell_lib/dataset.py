@@ -208,8 +208,10 @@ def photographs(data: str | os.PathLike | None = None, label: str = "EOSINOPHIL"
             name = f"BloodImage_{int(row['Image']):05d}" if row["Image"] else ""
             if (row["Category"] or "").strip() == label and name in annotated and name in pictures:
                 chosen.append(name)
-    return [(name, np.asarray(_open(source.read(pictures[name]), pictures[name])),
-             _boxes(source.read(annotated[name]))) for name in chosen[:most]]
+    boxes = {name: _boxes(source.read(annotated[name])) for name in chosen}
+    chosen.sort(key=lambda name: -len({what for what, *_ in boxes[name]}))  # those with every kind of box first
+    return [(name, np.asarray(_open(source.read(pictures[name]), pictures[name])), boxes[name])
+            for name in chosen[:most]]
 
 
 def _boxes(xml: bytes) -> list[tuple[str, int, int, int, int]]:

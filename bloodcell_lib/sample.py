@@ -9,6 +9,7 @@ import csv
 import os
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
@@ -22,10 +23,11 @@ from bloodcell_lib.sources import CLASSES
 PHOTOGRAPHS = {"TRAIN": 12, "TEST": 5}  # of each class
 COPIES = {"TRAIN": 20, "TEST": 16}  # of each photograph
 HEIGHT, WIDTH = 480, 640
-MARGIN = 170  # cells are drawn beyond the frame too, so that none has to be clipped by hand
+MARGIN = 180  # cells are drawn beyond the frame too, so that none has to be clipped by hand
 
 IMAGES = Path("dataset2-master/dataset2-master/images")
 ORIGINALS = Path("dataset-master/dataset-master")
+CORNERS = ("xmin", "ymin", "xmax", "ymax")
 PROVENANCE = ("split", "class", "file", "photograph", "mirrored", "rotation", "shear")
 README = """These are NOT photographs of blood. They were DRAWN by bloodcell_lib/sample.py (seed {seed}).
 
@@ -50,7 +52,7 @@ LILAC = np.float32([0.11, 0.27, 0.06])
 EOSIN = np.float32([0.10, 0.62, 0.48])
 GREY_BLUE = np.float32([0.27, 0.25, 0.06])
 LIGHT_BLUE = np.float32([0.34, 0.26, -0.02])
-THROMBOCYTE = np.float32([0.40, 0.48, 0.02])
+PLATELET = np.float32([0.40, 0.48, 0.02])
 
 
 # Geometry: a shape is its signed distance in pixels, negative inside.
@@ -113,8 +115,8 @@ def stain(below, coverage, dye, texture=1.0) -> np.ndarray:
 
 def lobes(x, y, centres, sizes, width: float, rng) -> np.ndarray:
     """A segmented nucleus: lobes in a row, neighbours joined by a thread."""
-    shapes = [wavy(x - a, y - b, size, 0.14, rng) for (a, b), size in zip(centres, sizes)]
-    shapes += [thread(x, y, *pair, width) for pair in zip(centres[:-1], centres[1:])]
+    shapes = [wavy(x - a, y - b, size, 0.14, rng) for (a, b), size in zip(centres, sizes, strict=True)]
+    shapes += [thread(x, y, *pair, width) for pair in pairwise(centres)]
     return melt(shapes, 2.0)
 
 
@@ -123,13 +125,12 @@ def eosinophil(radius: float, rng) -> tuple[np.ndarray, np.ndarray]:
     x, y = plane(1.3 * radius, rng.uniform(0, 2 * np.pi))
     body = cover(wavy(x, y, radius, 0.07, rng))
     apart, lean = rng.uniform(0.43, 0.52) * radius, rng.uniform(0.0, 0.3) * radius
-    nucleus = lobes(
-        x, y, [(-apart, -lean), (apart, -lean)], rng.uniform(0.37, 0.45, 2) * radius, 0.08 * radius, rng
-    )
+    centres, sizes = [(-apart, -lean), (apart, -lean)], rng.uniform(0.37, 0.45, 2) * radius
+    nucleus = cover(lobes(x, y, centres, sizes, 0.08 * radius, rng))
     granules = grains(x.shape, rng.integers(6, 9), rng) * (1 + 0.2 * clouds(x.shape, 4, rng))
     density = stain(0, body, rng.uniform(0.6, 1.1) * EOSIN, 0.3 + 0.7 * granules)
-    texture = 1 + 0.08 * clouds(x.shape, 4, rng) - 0.15 * granules
-    return body, stain(density, cover(nucleus) * body, CHROMATIN, texture)
+    texture = 1 + 0.12 * clouds(x.shape, 4, rng) - 0.15 * granules
+    return body, stain(density, nucleus * body, CHROMATIN, texture)
 
 
 def neutrophil(radius: float, rng) -> tuple[np.ndarray, np.ndarray]:
@@ -137,18 +138,18 @@ def neutrophil(radius: float, rng) -> tuple[np.ndarray, np.ndarray]:
     x, y = plane(1.3 * radius, rng.uniform(0, 2 * np.pi))
     body = cover(wavy(x, y, radius, 0.07, rng))
     count = rng.integers(3, 6)
-    turns = np.cumsum(rng.uniform(0.9, 1.15, count)) * (5.2 / (count + 0.6))
+    turns = np.cumsum(rng.uniform(0.9, 1.15, count)) * (5.2 / (count + 0.6))  # an open ring: a C or a U
     away = rng.uniform(0.42, 0.56, count) * radius
-    centres = list(zip(away * np.cos(turns), away * np.sin(turns)))
+    centres = np.stack([away * np.cos(turns), away * np.sin(turns)], axis=1)
     sizes = rng.uniform(0.85, 1.15, count) * (0.43 - 0.035 * count) * radius
     density = stain(0, body, rng.uniform(0.8, 1.3) * LILAC, 1 + 0.22 * clouds(x.shape, 1.3, rng))
     nucleus = cover(lobes(x, y, centres, sizes, 0.07 * radius, rng))
-    return body, stain(density, nucleus * body, CHROMATIN, 1 + 0.10 * clouds(x.shape, 4, rng))
+    return body, stain(density, nucleus * body, CHROMATIN, 1 + 0.14 * clouds(x.shape, 4, rng))
 
 
 def monocyte(radius: float, rng) -> tuple[np.ndarray, np.ndarray]:
     """A large folded nucleus of lacy chromatin in grey-blue cytoplasm with vacuoles."""
-    x, y = plane(1.4 * radius, rng.uniform(0, 2 * np.pi))
+    x, y = plane(1.5 * radius, rng.uniform(0, 2 * np.pi))
     body = cover(wavy(x, y, radius, 0.18, rng), 6.0)
     bean = wavy(x + 0.10 * radius, y, 0.76 * radius, 0.12, rng)
     fold = wavy(x - rng.uniform(0.70, 0.85) * radius, y, rng.uniform(0.38, 0.52) * radius, 0.1, rng)
@@ -202,7 +203,7 @@ def red_cell(radius: float, pallor: float, rng) -> np.ndarray:
 def platelet(radius: float, rng) -> np.ndarray:
     """Density of a platelet, 0..1: a small granular scrap."""
     x, y = plane(2 * radius)
-    return cover(wavy(x, y, radius, 0.25, rng), 5.0) * np.clip(0.75 + 0.3 * clouds(x.shape, 2, rng), 0, None)
+    return cover(wavy(x, y, radius, 0.25, rng), 5.0) * np.maximum(0.75 + 0.3 * clouds(x.shape, 2, rng), 0.35)
 
 
 def around(patch, centre) -> tuple[slice, slice]:
@@ -239,11 +240,11 @@ def scatter(count: int, apart: float, taken, clumping: float, rng) -> list[np.nd
 def strew(canvas, points, shapes, name: str) -> list[tuple]:
     """Add shapes to a canvas at points; return the boxes of those that are seen."""
     boxes = []
-    for point, shape in zip(points, shapes):
+    for point, shape in zip(points, shapes, strict=True):
         place = around(shape, point)
         canvas[place] += shape
         boxes.append(box(name, shape > 0.3 * shape.max(), place))
-    return [b for b in boxes if b[3] - b[1] > 12 and b[4] - b[2] > 12]
+    return [b for b in boxes if b[3] - b[1] > 8 and b[4] - b[2] > 8]
 
 
 def smear(label: str, rng) -> tuple[np.ndarray, list[tuple]]:
@@ -257,7 +258,7 @@ def smear(label: str, rng) -> tuple[np.ndarray, list[tuple]]:
 
     pallor, apart, clumping = rng.uniform((0.2, 0.7, 0.0), (0.8, 1.5, 0.9))
     points = scatter(rng.integers(16, 50), apart * size, (centre, radius + 0.75 * size), clumping, rng)
-    cells = (red_cell(size * rng.normal(1, 0.08), pallor * rng.uniform(0.6, 1.2), rng) for _ in points)
+    cells = (red_cell(size * rng.uniform(0.86, 1.14), pallor * rng.uniform(0.6, 1.2), rng) for _ in points)
     boxes = strew(red, points, cells, "RBC")
     points = scatter(rng.integers(0, 7), 30.0, (centre, radius + 20), 0.0, rng)
     boxes += strew(purple, points, (platelet(zoom * rng.uniform(8, 16), rng) for _ in points), "Platelets")
@@ -268,26 +269,26 @@ def smear(label: str, rng) -> tuple[np.ndarray, list[tuple]]:
     purple[place] *= 1 - body
     white[place] = density
     boxes.append(box("WBC", body > 0.5, place))
-    return dye(red, purple, white, rng), boxes
+    return absorb(red, purple, white, rng), boxes
 
 
-def dye(red, purple, white, rng) -> np.ndarray:
+def absorb(red, purple, white, rng) -> np.ndarray:
     """Optical density (480, 640, 3) of what lies in the frame, as strong and as tinted as one day's stain."""
     red, purple, white = (canvas[MARGIN:-MARGIN, MARGIN:-MARGIN] for canvas in (red, purple, white))
     # Overlapping red cells look darker than one, but hardly twice as dark.
     red = 1.4 * (1 - np.exp(-red / 0.8))
     pink, blue = rng.uniform(0.75, 1.25, (2, 1)) * rng.normal(1, 0.05, (2, 3))
     density = red[..., None] * np.float32(pink * HAEMOGLOBIN)
-    density += purple[..., None] * np.float32(blue * THROMBOCYTE)
+    density += purple[..., None] * np.float32(blue * PLATELET)
     return density + white * np.float32(blue)
 
 
 def expose(density, rng) -> np.ndarray:
     """Photograph a smear: lamp, focus, camera noise."""
-    y, x = np.mgrid[-1 : 1 : HEIGHT * 1j, -1 : 1 : WIDTH * 1j].astype(np.float32)
-    tilt, glow = np.float32(rng.normal(0, 0.025, 2)), np.float32(rng.uniform(0.0, 0.06))
-    lamp = np.float32(rng.uniform(188, 222)) * (1 + tilt[0] * x + tilt[1] * y - glow * (x * x + y * y))
-    light = lamp[..., None] * np.float32(rng.normal(1, 0.02, 3)) * np.exp(-density)
+    y, x = np.linspace(-1, 1, HEIGHT)[:, None], np.linspace(-1, 1, WIDTH)
+    tilt, fall = rng.normal(0, 0.025, 2), rng.uniform(0.0, 0.06)
+    lamp = rng.uniform(188, 222) * (1 + tilt[0] * x + tilt[1] * y - fall * (x * x + y * y))
+    light = np.float32(lamp)[..., None] * np.float32(rng.normal(1, 0.02, 3)) * np.exp(-density)
     focus = rng.uniform(0.7, 2.2)
     light = ndimage.gaussian_filter(light, (focus, focus, 0), truncate=2.5)
     light += np.float32(rng.uniform(1, 4)) * rng.standard_normal(light.shape, dtype=np.float32)
@@ -343,25 +344,22 @@ def augment(photograph: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarra
     matrix, centre = back @ sheared, np.array([WIDTH, HEIGHT]) / 4
     offset = centre + back @ shift - matrix @ centre
     affine = (*matrix[0], offset[0], *matrix[1], offset[1])
-    small = Image.fromarray(halve(photograph))
+    small = halve(photograph)
     copy = small.transform(small.size, Image.Transform.AFFINE, affine, Image.Resampling.BILINEAR)
-    return stretch(np.asarray(copy)), {
-        "mirrored": mirrored,
-        "rotation": round(float(rotation), 3),
-        "shear": round(float(shear), 4),
-    }
+    made = {"mirrored": mirrored, "rotation": round(float(rotation), 3), "shear": round(float(shear), 4)}
+    return np.asarray(stretch(copy)), made
 
 
-def halve(photograph: np.ndarray) -> np.ndarray:
+def halve(photograph: np.ndarray) -> Image.Image:
     """The photograph at half its width and height."""
-    return np.asarray(Image.fromarray(photograph).reduce(2))
+    return Image.fromarray(photograph).reduce(2)
 
 
-def stretch(image) -> np.ndarray:
+def stretch(image: Image.Image) -> Image.Image:
     """The image with its darkest value at 0 and its brightest at 255, all channels together."""
-    low, high = int(image.min()), int(image.max())
-    table = np.clip(np.arange(256) - low, 0, None) * (255.0 / max(high - low, 1))
-    return table.clip(0, 255).round().astype(np.uint8)[image]
+    low, high = np.ravel(image.getextrema())[::2].min(), np.ravel(image.getextrema())[1::2].max()
+    table = (np.arange(256) - low) * (255 / max(high - low, 1))
+    return image.point(3 * table.round().clip(0, 255).astype(int).tolist())
 
 
 def write(folder: str | os.PathLike, seed: int = 0) -> None:
@@ -374,7 +372,7 @@ def write(folder: str | os.PathLike, seed: int = 0) -> None:
     Raises:
         ValueError: the folder holds something, or its name belongs to a file.
     """
-    folder = Path(folder).absolute()
+    folder = Path(folder).resolve()
     _require_free(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as workshop:
@@ -427,7 +425,7 @@ def _plan(seed: int) -> list[Shot]:
         for label in CLASSES:
             files = [{split: row} for row in _names(PHOTOGRAPHS[split], copies, rng)]
             if split == "TEST":
-                for each, simple in zip(files, _names(len(files), 1, rng)):
+                for each, simple in zip(files, _names(len(files), 1, rng), strict=True):
                     each["TEST_SIMPLE"] = simple
             shots += [(label, each) for each in files]
     order = rng.permutation(count)
@@ -438,7 +436,7 @@ def _names(photographs: int, copies: int, rng) -> list[list[str]]:
     """File names _K_R.jpeg of each photograph: K is its place in one reshuffled round, R only a random number."""
     places = rng.permuted(np.tile(np.arange(photographs), (copies, 1)), axis=1).T
     numbers = rng.choice(10_000, places.shape, replace=False)
-    return [[f"_{k}_{r}.jpeg" for k, r in zip(*pair)] for pair in zip(places, numbers)]
+    return [[f"_{k}_{r}.jpeg" for k, r in row] for row in np.dstack([places, numbers])]
 
 
 def _write_shot(folder: Path, shot: Shot) -> list[tuple]:
@@ -450,7 +448,7 @@ def _write_shot(folder: Path, shot: Shot) -> list[tuple]:
     rows = []
     for split, name in ((split, name) for split, names in shot.files.items() for name in names):
         if split == "TEST_SIMPLE":
-            copy, made = halve(photograph), {"mirrored": 0, "rotation": 0.0, "shear": 0.0}
+            copy, made = np.asarray(halve(photograph)), {"mirrored": 0, "rotation": 0.0, "shear": 0.0}
         else:
             copy, made = augment(photograph, rng)
         Image.fromarray(copy).save(folder / IMAGES / split / shot.label / name)
@@ -467,7 +465,7 @@ def _annotation(stem: str, boxes) -> ElementTree.ElementTree:
         item = ElementTree.SubElement(root, "object")
         cut = corners[0] == 1 or corners[1] == 1 or corners[2] == WIDTH or corners[3] == HEIGHT
         _fill(item, {"name": name, "pose": "Unspecified", "truncated": int(cut), "difficult": 0})
-        _fill(ElementTree.SubElement(item, "bndbox"), dict(zip(("xmin", "ymin", "xmax", "ymax"), corners)))
+        _fill(ElementTree.SubElement(item, "bndbox"), dict(zip(CORNERS, corners, strict=True)))
     ElementTree.indent(root)
     return ElementTree.ElementTree(root)
 

@@ -1,0 +1,445 @@
+"""The dataset: what it reads, how it decodes, how it splits, and what it refuses."""
+
+import errno
+import hashlib
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import make_set, picture, zipped
+from PIL import Image
+
+from bloodcell_lib import dataset, sources
+from bloodcell_lib.dataset import DatasetError
+
+SIZE = (24, 32)
+
+
+def load(data, split="paper", seed=0, limit=None, size=SIZE):
+    return dataset.load(data, size, split, seed, limit)
+
+
+def same(a: dataset.Dataset, b: dataset.Dataset) -> bool:
+    return all(np.array_equal(getattr(getattr(a, part), what), getattr(getattr(b, part), what))
+               for part in ("train", "validation", "test") for what in ("images", "labels", "photos"))
+
+
+def python(code: str, *arguments: str, **options) -> subprocess.Popen:
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    return subprocess.Popen([sys.executable, "-c", code, *arguments], env=env, text=True, stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, **options)
+
+
+# Reading
+
+
+@pytest.mark.parametrize("inside", ["", "images", "dataset2-master/dataset2-master/images"])
+def test_any_depth_folder_or_zip_is_one_set(tmp_path, inside):
+    plain = load(make_set(tmp_path / "plain"))
+    make_set(tmp_path / "deep" / inside)
+    (tmp_path / "deep/__MACOSX/TRAIN/MONOCYTE").mkdir(parents=True)
+    (tmp_path / "deep/__MACOSX/TRAIN/MONOCYTE/._cell 0.jpg").write_bytes(b"resource fork")
+    deep, packed = load(tmp_path / "deep"), load(zipped(tmp_path / "deep", tmp_path / "set.zip"))
+    assert plain.fingerprint == deep.fingerprint == packed.fingerprint
+    assert same(plain, deep) and same(plain, packed)
+    assert plain.sizes == {"train": 32, "validation": 8, "test": 40}
+    assert (tmp_path / "deep" / deep.test.paths[0]).is_file()
+
+
+def test_the_fingerprint_follows_the_content(tmp_path):
+    before = load(make_set(tmp_path / "set")).fingerprint
+    picture(99).save(tmp_path / "set/TEST/MONOCYTE/cell 0.jpg")
+    assert load(tmp_path / "set").fingerprint != before
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "JPEG", "png", "tif", "bmp"])
+def test_a_folder_of_ones_own(tmp_path, suffix):
+    folder = make_set(tmp_path / "mine", splits=("",), classes=("blast", "band"), suffix=suffix)
+    found = load(folder)
+    assert found.classes == ("band", "blast") and found.name == "mine"
+    assert found.sizes == {"train": 12, "validation": 4, "test": 4}
+    assert np.array_equal(found.test.photos, load(folder, seed=5).test.photos)
+    assert not np.array_equal(found.validation.photos, load(folder, seed=5).validation.photos)
+
+
+def test_classes_keep_their_order_whatever_the_case(tmp_path):
+    classes = ("neutrophil", "Basophil", "Monocyte", "eosinophil", "lymphocyte")
+    found = load(make_set(tmp_path / "mine", classes=classes))
+    assert found.classes == (*dataset.CLASSES, "Basophil")
+
+
+def test_where_data_none_looks(tmp_path, own_folder, monkeypatch, capsys):
+    monkeypatch.setenv("BLOODCELL_DATA", str(own_folder))
+    assert dataset.locate() == own_folder
+    monkeypatch.delenv("BLOODCELL_DATA")
+    monkeypatch.setattr(dataset, "_drawn_sample", lambda: tmp_path)
+    monkeypatch.setattr(dataset, "_downloaded", lambda: None)
+    assert dataset.locate() == tmp_path
+    assert capsys.readouterr().out.count("\n") == 1
+
+
+def test_kaggle_offline(tmp_path, monkeypatch):
+    import kagglehub
+
+    def offline(handle):
+        assert handle.endswith("/versions/6")
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setattr(kagglehub, "dataset_download", offline)
+    with pytest.raises(DatasetError, match="kaggle.*no route to host.*by hand"):
+        load("kaggle")
+
+
+def test_a_copy_in_the_cache_of_kaggle_needs_no_network(tmp_path):
+    copy = make_set(tmp_path / "datasets/paultimothymooney/blood-cells/versions/6")
+    (tmp_path / "datasets/paultimothymooney/blood-cells/6.complete").touch()
+    code = "from bloodcell_lib import dataset; print(dataset.locate('kaggle'))"
+    os.environ["KAGGLEHUB_CACHE"] = str(tmp_path)
+    try:
+        said, complaint = python(code).communicate(timeout=60)
+    finally:
+        del os.environ["KAGGLEHUB_CACHE"]
+    assert said.strip() == str(copy), complaint
+
+
+# Decoding
+
+
+def test_pixels_are_decoded_at_reduced_scale(tmp_path):
+    image = picture(1, (320, 240))
+    image.save(tmp_path / "a.jpg", quality=95)
+    data = (tmp_path / "a.jpg").read_bytes()
+    found = dataset._pixels(data, "a.jpg", (60, 80)).astype(int)
+    exact = np.asarray(image.resize((80, 60), Image.Resampling.BOX)).astype(int)
+    assert found.shape == (60, 80, 3) and abs(found - exact).mean() < 2
+    drafted = Image.open(io.BytesIO(data))
+    drafted.draft("RGB", (80, 60))
+    assert drafted.size == (80, 60)
+
+
+def encoded(mode: str, suffix: str, **options) -> bytes:
+    ramp = np.linspace(0, 255, 32 * 24).reshape(24, 32)
+    image = Image.fromarray((ramp * 257).astype(np.uint16)) if mode == "I;16" else \
+        Image.fromarray(ramp.astype(np.uint8)).convert("RGB").convert(mode, palette=Image.Palette.ADAPTIVE)
+    file = io.BytesIO()
+    image.save(file, suffix, **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(("mode", "suffix"), [("L", "PNG"), ("L", "JPEG"), ("I;16", "PNG"), ("I;16", "TIFF"), ("P", "PNG"),
+                                              ("RGBA", "PNG"), ("LA", "PNG"), ("RGB", "BMP"), ("RGB", "TIFF")])
+def test_what_can_be_converted_rightly_is(mode, suffix):
+    found = dataset._pixels(encoded(mode, suffix), "a", SIZE).astype(int)
+    assert abs(found - np.linspace(0, 255, 32 * 24).reshape(24, 32, 1)).max() <= 3
+
+
+def test_a_turned_camera_is_set_upright():
+    image = picture(1, (24, 32))
+    file = io.BytesIO()
+    image.transpose(Image.Transpose.ROTATE_90).save(file, "PNG", exif=(lambda e: (e.__setitem__(0x112, 6), e)[1])(Image.Exif()))
+    assert np.array_equal(dataset._pixels(file.getvalue(), "a", (32, 24)), np.asarray(image))
+
+
+def transparent() -> bytes:
+    image = Image.new("P", (8, 8))
+    file = io.BytesIO()
+    image.save(file, "PNG", transparency=0)
+    return file.getvalue()
+
+
+def large() -> bytes:
+    file = io.BytesIO()
+    Image.new("1", (8000, 6251)).save(file, "PNG")
+    return file.getvalue()
+
+
+def pages() -> bytes:
+    file = io.BytesIO()
+    picture(0).save(file, "TIFF", save_all=True, append_images=[picture(1)])
+    return file.getvalue()
+
+
+BAD = {"empty": (b"", "empty"), "text": (b"not an image", "not an image"), "gif": (encoded("L", "GIF"), "not an image"),
+       "truncated": (encoded("RGB", "JPEG")[:-60], "truncated"), "cmyk": (encoded("CMYK", "JPEG"), "CMYK"),
+       "float": (encoded("F", "TIFF"), "mode F"), "transparent": (transparent(), "transparent"),
+       "large": (large(), "50 megapixels"), "pages": (pages(), "2 pages")}
+
+
+@pytest.mark.parametrize(("data", "message"), BAD.values(), ids=BAD)
+@pytest.mark.parametrize("packed", [False, True], ids=["folder", "zip"])
+def test_a_bad_image_is_named_and_nothing_is_kept(tmp_path, own_folder, monkeypatch, data, message, packed):
+    monkeypatch.setenv("BLOODCELL_CACHE", str(tmp_path / "cache"))
+    (own_folder / "TRAIN/MONOCYTE/cell 3.jpg").write_bytes(data)
+    where = zipped(own_folder, tmp_path / "own.zip") if packed else own_folder
+    with pytest.raises(DatasetError, match=message) as caught:
+        load(where)
+    assert f"{where}/TRAIN/MONOCYTE/cell 3.jpg" in str(caught.value)
+    assert not [file for file in (tmp_path / "cache").iterdir() if file.suffix != ".lock"]
+
+
+def test_several_bad_images_are_counted(own_folder):
+    for i in (1, 2, 3):
+        (own_folder / f"TEST/MONOCYTE/cell {i}.jpg").write_bytes(b"")
+    with pytest.raises(DatasetError, match="cell 1.*2 more"):
+        load(own_folder)
+
+
+# The cache
+
+
+def test_decoded_once(own_folder, monkeypatch):
+    first = load(own_folder)
+    monkeypatch.setattr(dataset, "_pixels", None)
+    assert same(first, load(own_folder))
+    with pytest.raises(TypeError):
+        load(own_folder, size=(12, 16))  # another size is another array
+
+
+def test_a_full_disk_leaves_nothing(own_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("BLOODCELL_CACHE", str(tmp_path / "cache"))
+
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(dataset.os, "fsync", full)
+        with pytest.raises(DatasetError, match="disk is full.*BLOODCELL_CACHE"):
+            load(own_folder)
+    assert not [file for file in (tmp_path / "cache").iterdir() if file.suffix != ".lock"]
+    assert len(load(own_folder).train) == 32
+
+
+SLOW = """
+import sys, time
+from bloodcell_lib import dataset
+pixels = dataset._pixels
+def slow(*a):
+    print("decoding", flush=True); time.sleep(0.02); return pixels(*a)
+dataset._pixels = slow
+found = dataset.load(sys.argv[1], (24, 32))
+print("sum", int(found.train.images.sum()))
+"""
+
+
+def test_a_kill_in_the_middle_leaves_no_half_cache(own_folder, tmp_path, monkeypatch):
+    expected = load(own_folder)
+    monkeypatch.setenv("BLOODCELL_CACHE", str(tmp_path / "cache"))
+    child = python(SLOW, str(own_folder))
+    child.stdout.readline()
+    time.sleep(0.1)
+    child.send_signal(signal.SIGKILL)
+    child.communicate()
+    left = {file.suffix for file in (tmp_path / "cache").iterdir()}
+    assert ".npy" not in left and ".part" in left
+    assert same(expected, load(own_folder))
+    assert not list((tmp_path / "cache").glob("*.part"))
+
+
+def test_two_processes_at_once(own_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("BLOODCELL_CACHE", str(tmp_path / "cache"))
+    said = [child.communicate(timeout=120)[0].splitlines() for child in [python(SLOW, str(own_folder)) for _ in "ab"]]
+    assert said[0][-1] == said[1][-1] == f"sum {int(load(own_folder).train.images.sum())}"
+    assert sum("decoding" in lines for lines in said) == 1  # the other waited
+
+
+def test_a_cache_folder_that_cannot_be_made(own_folder, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("BLOODCELL_CACHE", str(tmp_path / "file/cache"))
+    with pytest.raises(DatasetError, match="BLOODCELL_CACHE"):
+        load(own_folder)
+
+
+# Splits
+
+
+def test_the_same_seed_gives_the_same_stratified_split(own_folder):
+    one, two, other = load(own_folder), load(own_folder), load(own_folder, seed=1)
+    assert same(one, two) and not same(one, other)
+    assert Counter(one.validation.labels.tolist()) == {0: 2, 1: 2, 2: 2, 3: 2}
+    assert not set(one.train.photos) & set(one.validation.photos)
+
+
+def test_the_limit_is_kept_and_stratified(own_folder):
+    found = load(own_folder, limit=8)
+    assert found.sizes == {"train": 8, "validation": 8, "test": 8}
+    assert Counter(found.train.labels.tolist()) == {0: 2, 1: 2, 2: 2, 3: 2}
+    with pytest.raises(DatasetError, match="limit=3"):
+        load(own_folder, limit=3)
+
+
+def provenance(folder: Path, skip: int = 0) -> None:
+    rows = [f"{p.parts[-3]},{p.parts[-2]},{p.name},{p.parts[-3]}-{p.parts[-2]}-{int(p.stem[5:]) // 2}"
+            for p in sorted(folder.rglob("*.jpg"))]
+    (folder / "provenance.csv").write_text("\n".join(["split,class,file,photograph", *rows[skip:]]) + "\n")
+
+
+def test_grouped_shares_no_photograph(own_folder):
+    provenance(own_folder)
+    paper, grouped = load(own_folder), load(own_folder, "grouped")
+    assert grouped.photos_known and grouped.sizes == {"train": 32, "validation": 8, "test": 40}
+    assert not set(grouped.train.photos) & set(grouped.validation.photos)
+    assert set(paper.train.photos) & set(paper.validation.photos)
+
+
+def test_grouped_is_refused_without_provenance(own_folder):
+    with pytest.raises(DatasetError, match=r"provenance\.csv"):
+        load(own_folder, "grouped")
+    provenance(own_folder, skip=1)
+    with pytest.raises(DatasetError, match="TEST/EOSINOPHIL/cell 0.jpg"):
+        load(own_folder)
+
+
+@pytest.mark.parametrize("arguments", [{"split": "random"}, {"limit": 0}, {"limit": 2.5}, {"size": (0, 8)}, {"size": (8,)}])
+def test_arguments_that_cannot_work(own_folder, arguments):
+    with pytest.raises(DatasetError, match=str(next(iter(arguments.values()))).strip("()").replace(",", ".")):
+        load(own_folder, **arguments)
+
+
+# Sets that are refused
+
+
+def unsafe(tmp_path: Path, name: str = "a", mode: int = 0, content: bytes = b"x") -> Path:
+    path = zipped(make_set(tmp_path / "set"), tmp_path / "set.zip")
+    member = zipfile.ZipInfo(name)
+    member.external_attr, member.compress_type = mode << 16, zipfile.ZIP_DEFLATED
+    with zipfile.ZipFile(path, "a") as file:
+        file.writestr(member, content)
+    return path
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({"name": "../TRAIN/MONOCYTE/a.jpg"}, "outside"), ({"name": "/etc/a.jpg"}, "outside"),
+    ({"name": "C:\\a.jpg"}, "outside"), ({"name": "TRAIN/MONOCYTE/a.jpg", "mode": 0o120777}, "link"),
+    ({"name": "TRAIN/MONOCYTE/a.png", "content": bytes(4 * 2**20)}, "bomb")])
+def test_an_unsafe_zip_is_refused_by_entry(tmp_path, options, message):
+    path = unsafe(tmp_path, **options)
+    with pytest.raises(DatasetError, match=message) as caught:
+        load(path)
+    assert str(path) in str(caught.value) and options["name"].replace("\\", "/") in str(caught.value)
+
+
+def test_damaged_zips(tmp_path, monkeypatch):
+    monkeypatch.setenv("BLOODCELL_CACHE", str(tmp_path / "cache"))
+    whole = zipped(make_set(tmp_path / "set"), tmp_path / "whole.zip").read_bytes()
+    for name, content in {"short.zip": whole[:len(whole) // 2], "text.zip": b"no zip", "empty.zip": b""}.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(DatasetError, match=f"{name}.*download it again"):
+            load(tmp_path / name)
+    middle = bytearray(whole)
+    middle[300:340] = bytes(40)  # inside the first image
+    (tmp_path / "flipped.zip").write_bytes(middle)
+    with pytest.raises(DatasetError, match=r"flipped\.zip.*CRC"):
+        load(tmp_path / "flipped.zip")
+
+
+def test_classes_that_are_missing_empty_or_alone(tmp_path):
+    make_set(tmp_path / "a", splits=("TRAIN",))
+    with pytest.raises(DatasetError, match="TEST has no class EOSINOPHIL"):
+        load(tmp_path / "a")
+    make_set(tmp_path / "b", splits=("",), classes=dataset.CLASSES[:3])
+    with pytest.raises(DatasetError, match="no class NEUTROPHIL"):
+        load(tmp_path / "b")
+    (tmp_path / "b/NEUTROPHIL").mkdir()
+    with pytest.raises(DatasetError, match="class folder NEUTROPHIL holds no image"):
+        load(tmp_path / "b")
+    make_set(tmp_path / "c", splits=("",), classes=("blast",))
+    with pytest.raises(DatasetError, match="only one class, blast"):
+        load(tmp_path / "c")
+    (tmp_path / "d").mkdir()
+    with pytest.raises(DatasetError, match="no image found"):
+        load(tmp_path / "d")
+    with pytest.raises(DatasetError, match="no such file or folder"):
+        load(tmp_path / "e")
+    make_set(tmp_path / "f/one"), make_set(tmp_path / "f/two")
+    with pytest.raises(DatasetError, match="two places"):
+        load(tmp_path / "f")
+
+
+def test_a_folder_that_may_not_be_read(own_folder, tmp_path):
+    for folder in [tmp_path, *list(tmp_path.parents)[:-2]]:
+        folder.chmod(folder.stat().st_mode | 0o755)
+    (own_folder / "TRAIN/MONOCYTE").chmod(0)
+    root = os.geteuid() == 0
+    try:
+        if root:
+            os.seteuid(65534)  # root reads everything
+        with pytest.raises(DatasetError, match="TRAIN/MONOCYTE: this folder cannot be read.*chmod"):
+            load(own_folder)
+    finally:
+        if root:
+            os.seteuid(0)
+        (own_folder / "TRAIN/MONOCYTE").chmod(0o755)
+
+
+def test_links_are_followed_once(own_folder, tmp_path):
+    (tmp_path / "linked").symlink_to(own_folder)
+    before = load(tmp_path / "linked").fingerprint
+    (own_folder / "TRAIN/loop").symlink_to(own_folder)
+    files = sources.open_source(own_folder).files
+    assert len(files) == 80 and not [path for path in files if "loop" in path]
+    (own_folder / "TRAIN/loop").unlink()
+    assert load(own_folder).fingerprint == before
+
+
+# The real archive
+
+
+@pytest.fixture
+def card(archive):
+    return dataset.CARDS["blood-cells"]
+
+
+def test_the_paper_split_of_the_archive(archive, card):
+    found, again, other = (load(archive, seed=seed) for seed in (0, 0, 1))
+    assert found.name == "blood-cells" and found.fingerprint == "36afb9536ec11fd8"
+    assert found.sizes == {"train": 7965, "validation": 1992, "test": 2487} and len(found.simple) == 71
+    assert tuple(np.bincount(found.test.labels)) == card["TEST"]
+    shares = np.bincount(found.validation.labels) / card["TRAIN"]
+    assert np.allclose(shares, 0.2, atol=0.001)
+    assert same(found, again) and not np.array_equal(found.train.paths, other.train.paths)
+    drawn = hashlib.sha256("".join(found.validation.photos).encode()).hexdigest()[:16]
+    assert drawn == "1355d59a5a3375ae", "seed 0 must give this validation set on every machine"
+
+
+def test_the_second_load_is_fast(archive):
+    load(archive, size=(120, 160))
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        load(archive, size=(120, 160))
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 0.5
+
+
+def test_decoding_takes_little_memory(archive, tmp_path, monkeypatch):
+    monkeypatch.setenv("BLOODCELL_CACHE", str(tmp_path))
+    code = ("import resource, sys; from bloodcell_lib import dataset; dataset.load(sys.argv[1], (120, 160));"
+            "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)")
+    said, complaint = python(code, archive).communicate(timeout=300)
+    assert int(said.split()[-1]) * 1024 < 2e9, complaint
+    assert "12515/12515" in complaint  # the progress bar
+
+
+def test_a_changed_archive_is_refused(archive, tmp_path):
+    with zipfile.ZipFile(archive) as whole, zipfile.ZipFile(tmp_path / "less.zip", "w") as less:
+        names = [n for n in whole.namelist() if "/images/" in n and n.endswith("jpeg")]
+        for name in names[1:]:
+            less.writestr(name, whole.read(name))
+    with pytest.raises(DatasetError, match="TEST EOSINOPHIL: 623 expected, 622 found|TRAIN EOSINOPHIL: 2497 expected, 2496"):
+        load(tmp_path / "less.zip")
+
+
+def test_photographs_carry_boxes(archive):
+    found = dataset.photographs(archive, "EOSINOPHIL", 3)
+    assert [image.shape for _, image, _ in found] == [(480, 640, 3)] * 3
+    for _, _, boxes in found:
+        assert {what for what, *_ in boxes} == {"WBC", "RBC", "Platelets"}
+        assert all(0 <= left < right <= 640 and 0 <= top < bottom <= 480 for _, left, top, right, bottom in boxes)
