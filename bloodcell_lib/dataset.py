@@ -188,7 +188,8 @@ def photographs(data: str | os.PathLike | None = None, label: str = "EOSINOPHIL"
                 most: int = 4) -> list[tuple[str, np.ndarray, list[tuple[str, int, int, int, int]]]]:
     """Return original photographs that show one class, with the boxes an expert drew.
 
-    Source: BCCD, whose annotations (Pascal VOC) name white cells WBC, red cells RBC, and Platelets.
+    Source: BCCD, whose annotations (Pascal VOC) name white cells WBC, red cells RBC, and Platelets. The
+    archive's copy of them has the red cells alone; the sample has all three.
 
     Args:
         data: as for `load`.
@@ -208,10 +209,8 @@ def photographs(data: str | os.PathLike | None = None, label: str = "EOSINOPHIL"
             name = f"BloodImage_{int(row['Image']):05d}" if row["Image"] else ""
             if (row["Category"] or "").strip() == label and name in annotated and name in pictures:
                 chosen.append(name)
-    boxes = {name: _boxes(source.read(annotated[name])) for name in chosen}
-    chosen.sort(key=lambda name: -len({what for what, *_ in boxes[name]}))  # those with every kind of box first
-    return [(name, np.asarray(_open(source.read(pictures[name]), pictures[name])), boxes[name])
-            for name in chosen[:most]]
+    return [(name, np.asarray(_open(source.read(pictures[name]), pictures[name])),
+             _boxes(source.read(annotated[name]))) for name in chosen[:most]]
 
 
 def _boxes(xml: bytes) -> list[tuple[str, int, int, int, int]]:

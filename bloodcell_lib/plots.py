@@ -52,8 +52,9 @@ def boxes(photographs: list, columns: int = 2) -> Figure:
         for what, left, top, right, bottom in found:
             axis.add_patch(plt.Rectangle((left, top), right - left, bottom - top, fill=False, linewidth=1.6,
                                          edgecolor=BOX_COLOURS.get(what, "black")))
-    figure.legend(handles=[plt.Line2D([], [], color=colour, label=what) for what, colour in BOX_COLOURS.items()],
-                  loc="outside lower center", ncols=3, frameon=False)
+    found = {what for _, _, marked in photographs for what, *_ in marked}
+    figure.legend(handles=[plt.Line2D([], [], color=BOX_COLOURS.get(what, "black"), label=what)
+                           for what in sorted(found)], loc="outside lower center", ncols=3, frameon=False)
     return figure
 
 

@@ -184,7 +184,7 @@ def lymphocyte(radius: float, rng) -> tuple[np.ndarray, np.ndarray]:
 WHITE_CELLS = {
     "EOSINOPHIL": (eosinophil, (62, 90)),
     "LYMPHOCYTE": (lymphocyte, (48, 66)),
-    "MONOCYTE": (monocyte, (76, 104)),
+    "MONOCYTE": (monocyte, (82, 106)),
     "NEUTROPHIL": (neutrophil, (62, 90)),
 }
 
@@ -277,7 +277,7 @@ def absorb(red, purple, white, rng) -> np.ndarray:
     red, purple, white = (canvas[MARGIN:-MARGIN, MARGIN:-MARGIN] for canvas in (red, purple, white))
     # Overlapping red cells look darker than one, but hardly twice as dark.
     red = 1.4 * (1 - np.exp(-red / 0.8))
-    pink, blue = rng.uniform(0.75, 1.25, (2, 1)) * rng.normal(1, 0.05, (2, 3))
+    pink, blue = rng.uniform(0.75, 1.25, (2, 1)) * rng.normal(1, 0.045, (2, 3))
     density = red[..., None] * np.float32(pink * HAEMOGLOBIN)
     density += purple[..., None] * np.float32(blue * PLATELET)
     return density + white * np.float32(blue)
