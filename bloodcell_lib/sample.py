@@ -175,7 +175,7 @@ def lymphocyte(radius: float, rng) -> tuple[np.ndarray, np.ndarray]:
     x, y = plane(1.3 * radius, rng.uniform(0, 2 * np.pi))
     body = cover(wavy(x, y, radius, 0.06, rng))
     aside = rng.uniform(0.0, 0.1) * radius
-    nucleus = cover(wavy(x - aside, y, rng.uniform(0.82, 0.91) * radius, 0.05, rng), 4.0)
+    nucleus = cover(wavy(x - aside, y, rng.uniform(0.80, 0.91) * radius, 0.05, rng), 4.0)
     density = stain(0, body, LIGHT_BLUE, 1 + 0.08 * clouds(x.shape, 3, rng))
     return body, stain(density, nucleus * body, CHROMATIN, 1.25 + 0.12 * clouds(x.shape, 6, rng))
 
@@ -183,8 +183,8 @@ def lymphocyte(radius: float, rng) -> tuple[np.ndarray, np.ndarray]:
 # Each class: how it is drawn, and its radius in pixels at the usual magnification.
 WHITE_CELLS = {
     "EOSINOPHIL": (eosinophil, (62, 90)),
-    "LYMPHOCYTE": (lymphocyte, (48, 66)),
-    "MONOCYTE": (monocyte, (82, 106)),
+    "LYMPHOCYTE": (lymphocyte, (48, 68)),
+    "MONOCYTE": (monocyte, (78, 106)),
     "NEUTROPHIL": (neutrophil, (62, 90)),
 }
 
@@ -277,7 +277,7 @@ def absorb(red, purple, white, rng) -> np.ndarray:
     red, purple, white = (canvas[MARGIN:-MARGIN, MARGIN:-MARGIN] for canvas in (red, purple, white))
     # Overlapping red cells look darker than one, but hardly twice as dark.
     red = 1.4 * (1 - np.exp(-red / 0.8))
-    pink, blue = rng.uniform(0.75, 1.25, (2, 1)) * rng.normal(1, 0.045, (2, 3))
+    pink, blue = rng.uniform(0.75, 1.25, (2, 1)) * rng.normal(1, 0.06, (2, 3))
     density = red[..., None] * np.float32(pink * HAEMOGLOBIN)
     density += purple[..., None] * np.float32(blue * PLATELET)
     return density + white * np.float32(blue)

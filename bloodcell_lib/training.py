@@ -218,7 +218,9 @@ class LiveCurves(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         if self.handle is not None:
-            self.handle.update("The finished curves are drawn below.")
+            from IPython.display import Markdown
+
+            self.handle.update(Markdown("The curves of all epochs follow."))
 
 
 def progress(epochs: int) -> list[keras.callbacks.Callback]:

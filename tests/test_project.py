@@ -5,8 +5,11 @@ import subprocess
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+
+from bloodcell_lib import metrics, records, suite
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -46,3 +49,17 @@ def test_no_image_weight_or_long_file_is_committed():
 def test_make_explains_itself():
     said = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert {"run", "test", "lab", ".venv"} <= {line.split(" - ")[0] for line in said.splitlines()}
+
+
+def test_the_readme_shows_the_records():
+    found = records.read_all(ROOT / "results")
+    assert found and suite.table(found) in (ROOT / "README.md").read_text()
+
+
+def test_the_figures_follow_from_the_predictions():
+    for record in records.read_all(ROOT / "results"):
+        kept = np.load(ROOT / "results" / record["predictions"])
+        for part, prefix in (("test", ""), ("validation", "validation_")):
+            again = metrics.summary(kept[f"{prefix}labels"], kept[f"{prefix}probabilities"], kept[f"{prefix}photos"],
+                                    record[part]["interval95"]["unit"])
+            assert again == record[part]
