@@ -22,7 +22,8 @@ from tqdm import tqdm
 
 from bloodcell_lib.sources import CLASSES, DatasetError, Entry, Source, open_source
 
-__all__ = ["CARDS", "CLASSES", "Dataset", "DatasetError", "Part", "describe", "load", "locate", "photographs"]
+__all__ = ["CARDS", "CLASSES", "Catalogue", "Dataset", "DatasetError", "Part", "describe", "load", "locate",
+           "photographs"]
 
 KAGGLE_HANDLE = "paultimothymooney/blood-cells/versions/6"
 MAX_PIXELS = 50_000_000

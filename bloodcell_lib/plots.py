@@ -1,5 +1,9 @@
 """Figures. Each function returns a Matplotlib figure; `show` displays it with a text for who cannot see it."""
 
+import base64
+import html
+import io
+
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
@@ -11,11 +15,18 @@ BOX_COLOURS = {"WBC": PALETTE[0], "RBC": PALETTE[3], "Platelets": PALETTE[2]}
 
 
 def show(figure: Figure, alt: str) -> None:
-    """Display a figure in a notebook with an alternative text, and close it."""
+    """Display a figure in a notebook with an alternative text, and close it.
+
+    As HTML, because JupyterLab and nbconvert drop the alternative text of a plain picture.
+    """
     from IPython.display import display
 
-    display(figure, metadata={"image/png": {"alt": alt}})
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=110)
     plt.close(figure)
+    picture = base64.b64encode(file.getvalue()).decode()
+    tag = f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{picture}" style="max-width: 100%">'
+    display({"text/html": tag, "text/plain": alt}, raw=True)
 
 
 def grid(images: np.ndarray, titles: list[str], columns: int = 4) -> Figure:
@@ -58,8 +69,7 @@ def boxes(photographs: list, columns: int = 2) -> Figure:
     return figure
 
 
-def distributions(images: np.ndarray, labels: np.ndarray, classes: tuple[str, ...], before: str = "pixels 0 to 255",
-                  after: str = "standardised within each image") -> Figure:
+def distributions(images: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> Figure:
     """Draw the spread of mean red, green and blue for each class, before and after normalisation.
 
     Source: the paper, section 3.1, "normalisation distribution testing". Normalised: each image less
@@ -69,13 +79,13 @@ def distributions(images: np.ndarray, labels: np.ndarray, classes: tuple[str, ..
         images: uint8 (N, height, width, 3).
         labels: class of each image (N,).
         classes: names by label.
-        before, after: titles of the two rows.
     """
-    pixels = images.reshape(len(images), -1, 3).astype("float32")
-    scaled = (pixels - pixels.mean((1, 2), keepdims=True)) / pixels.std((1, 2), keepdims=True)
+    means = np.array([image.mean((0, 1)) for image in images])
+    spread = np.array([max(image.std(), 1e-6) for image in images])  # image by image: all at once takes gigabytes
+    scaled = (means - means.mean(1, keepdims=True)) / spread[:, None]
     figure, axes = plt.subplots(2, 3, figsize=(10, 5), layout="constrained", sharey="row")
-    for row, values, what in ((axes[0], pixels, before), (axes[1], scaled, after)):
-        for axis, channel, name in zip(row, values.mean(1).T, ("red", "green", "blue"), strict=True):
+    for row, values, what in ((axes[0], means, "pixels 0 to 255"), (axes[1], scaled, "standardised")):
+        for axis, channel, name in zip(row, values.T, ("red", "green", "blue"), strict=True):
             for label, colour in zip(range(len(classes)), PALETTE, strict=False):
                 sns.kdeplot(channel[labels == label], ax=axis, color=colour, label=classes[label].capitalize(),
                             warn_singular=False)
