@@ -277,7 +277,7 @@ def absorb(red, purple, white, rng) -> np.ndarray:
     red, purple, white = (canvas[MARGIN:-MARGIN, MARGIN:-MARGIN] for canvas in (red, purple, white))
     # Overlapping red cells look darker than one, but hardly twice as dark.
     red = 1.4 * (1 - np.exp(-red / 0.8))
-    pink, blue = rng.uniform(0.75, 1.25, (2, 1)) * rng.normal(1, 0.06, (2, 3))
+    pink, blue = rng.uniform(0.75, 1.25, (2, 1)) * rng.normal(1, 0.055, (2, 3))
     density = red[..., None] * np.float32(pink * HAEMOGLOBIN)
     density += purple[..., None] * np.float32(blue * PLATELET)
     return density + white * np.float32(blue)
