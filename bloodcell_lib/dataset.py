@@ -4,11 +4,14 @@ import csv
 import errno
 import hashlib
 import io
+import operator
 import os
 import re
 import xml.etree.ElementTree as ElementTree
+import zlib
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -122,13 +125,13 @@ def load(data: str | os.PathLike | None = None, image_size: tuple[int, int] = (1
     Raises:
         DatasetError: the data, the split or the limit cannot be used.
     """
-    _check_arguments(image_size, split, limit)
+    image_size = _check_arguments(image_size, split, seed, limit)
     catalogue = describe(data)
     if split == "grouped" and not catalogue.photos:
         raise DatasetError(f"{catalogue.source.root}: split='grouped' needs the photograph behind each image, and "
                            "no provenance.csv (columns split,class,file,photograph) lies beside the images. "
                            "Add one, or use split='paper'.")
-    images = _decoded(catalogue, tuple(image_size))
+    images = _decoded(catalogue, image_size)
     labels = np.array([catalogue.classes.index(entry.label) for entry in catalogue.entries])
     photos = np.array([catalogue.photos.get(entry.key, entry.key) for entry in catalogue.entries])
     paths = np.array([entry.path for entry in catalogue.entries])
@@ -154,7 +157,7 @@ def describe(data: str | os.PathLike | None = None) -> Catalogue:
     name = _name(source, entries, classes, bool(photos))
     digest = hashlib.sha256()
     for entry in entries:
-        digest.update(f"{entry.key} {entry.size} {entry.crc:08x}\n".encode())
+        digest.update(f"{entry.key} {entry.size} {entry.crc:08x}\n".encode(errors="surrogateescape"))
     return Catalogue(source, entries, classes, name, digest.hexdigest()[:16], photos)
 
 
@@ -171,7 +174,7 @@ def locate(data: str | os.PathLike | None = None) -> Path:
         data = "sample"
     if data == "sample":
         return _drawn_sample()
-    return _kaggle() if data == "kaggle" else Path(data).expanduser()
+    return _kaggle() if data == "kaggle" else Path(data)
 
 
 def cache_dir() -> Path:
@@ -206,27 +209,47 @@ def photographs(data: str | os.PathLike | None = None, label: str = "EOSINOPHIL"
     pictures = {PurePosixPath(p).stem: p for p in source.files if "/JPEGImages/" in f"/{p}"}
     chosen = []
     for table in sorted(p for p in source.files if PurePosixPath(p).name == "labels.csv")[:1]:
-        for row in csv.DictReader(io.StringIO(source.read(table).decode())):
-            name = f"BloodImage_{int(row['Image']):05d}" if row["Image"] else ""
-            if (row["Category"] or "").strip() == label and name in annotated and name in pictures:
-                chosen.append(name)
-    return [(name, np.asarray(_open(source.read(pictures[name]), pictures[name])),
-             _boxes(source.read(annotated[name]))) for name in chosen[:most]]
+        with _naming(f"{source.root}/{table}", "a table with the columns Image,Category"):
+            for row in csv.DictReader(io.StringIO(source.read(table).decode("utf-8-sig"))):
+                name = f"BloodImage_{int(row['Image']):05d}" if row["Image"] else ""
+                if (row["Category"] or "").strip() == label and name in annotated and name in pictures:
+                    chosen.append(name)
+    return [(name, np.asarray(_open(source.read(pictures[name]), f"{source.root}/{pictures[name]}")),
+             _boxes(source.read(annotated[name]), f"{source.root}/{annotated[name]}")) for name in chosen[:most]]
 
 
-def _boxes(xml: bytes) -> list[tuple[str, int, int, int, int]]:
-    return [(thing.findtext("name"), *(int(thing.findtext(f"bndbox/{side}")) for side in
-                                       ("xmin", "ymin", "xmax", "ymax")))
-            for thing in ElementTree.fromstring(xml).iter("object")]
+@contextmanager
+def _naming(where: str, expected: str):
+    """Turn what the parsers of tables and XML raise into a `DatasetError` that names the file."""
+    try:
+        yield
+    except DatasetError:
+        raise
+    except (KeyError, TypeError, ValueError, csv.Error, ElementTree.ParseError) as error:
+        raise DatasetError(f"{where}: not readable ({error!r}). Expected {expected}; restore or remove it.") from error
 
 
-def _check_arguments(image_size: tuple[int, int], split: str, limit: int | None) -> None:
+def _boxes(xml: bytes, where: str) -> list[tuple[str, int, int, int, int]]:
+    with _naming(where, "Pascal VOC, with a bndbox in each object"):
+        return [(thing.findtext("name"), *(int(thing.findtext(f"bndbox/{side}")) for side in
+                                           ("xmin", "ymin", "xmax", "ymax")))
+                for thing in ElementTree.fromstring(xml).iter("object")]
+
+
+def _check_arguments(image_size: tuple[int, int], split: str, seed: int, limit: int | None) -> tuple[int, int]:
     if split not in ("paper", "grouped"):
         raise DatasetError(f"split={split!r} is unknown. Choose 'paper' or 'grouped'.")
-    if len(image_size) != 2 or not all(isinstance(side, (int, np.integer)) and side > 0 for side in image_size):
+    try:
+        height, width = map(operator.index, image_size)  # a NumPy integer would not survive in the array's header
+    except (TypeError, ValueError):
+        height = width = 0
+    if min(height, width) < 1:
         raise DatasetError(f"image_size={image_size!r} cannot be used. Give (height, width) in whole pixels.")
+    if not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**32:
+        raise DatasetError(f"seed={seed!r} cannot be used. Give a whole number from 0 to {2**32 - 1}.")
     if limit is not None and (not isinstance(limit, (int, np.integer)) or limit < 1):
         raise DatasetError(f"limit={limit!r} cannot be used. Give a whole number of images, or None for all.")
+    return height, width
 
 
 def _downloaded() -> Path | None:
@@ -235,7 +258,9 @@ def _downloaded() -> Path | None:
     user, dataset, *version = KAGGLE_HANDLE.split("/")
     here = [folder / "data" for folder in (Path.cwd(), Path.cwd().parent, Path(__file__).parents[1])]
     places = [folder / name for folder in here for name in ("blood-cells.zip", "archive.zip", "dataset2-master")]
-    places.append(kaggle.joinpath("datasets", user, dataset, *version))
+    copy = kaggle.joinpath("datasets", user, dataset, *version)
+    if copy.parents[1].joinpath(f"{copy.name}.complete").exists():  # kagglehub's mark; without it, half unpacked
+        places.append(copy)
     return next((place for place in places if place.exists()), None)
 
 
@@ -259,7 +284,11 @@ def _drawn_sample() -> Path:
     folder = cache_dir() / f"sample-{version}"
     with FileLock(f"{folder}.lock"):
         if not folder.exists():
-            sample.write(folder)
+            try:
+                sample.write(folder)
+            except OSError as error:
+                raise DatasetError(f"{folder}: the sample cannot be written there ({error.strerror}). Make room, or "
+                                   "set BLOODCELL_CACHE to another folder.") from error
     return folder
 
 
@@ -269,13 +298,15 @@ def _name(source: Source, entries: list[Entry], classes: tuple[str, ...], photos
     table = {split: tuple(counts[split, c] for c in classes) for split in sorted({e.split for e in entries})}
     if table == CARDS["sample"] and photos_known:
         return "sample"
-    claims = classes == CLASSES and "TRAIN" in table and all(ARCHIVE_KEY.fullmatch(e.key) for e in entries)
-    if not claims or photos_known:
-        return source.root.stem
+    stem = source.root.resolve().stem
+    if not (classes == CLASSES and "TRAIN" in table and all(ARCHIVE_KEY.fullmatch(e.key) for e in entries)):
+        return f"own {stem}" if stem in CARDS else stem  # the names of the known sets are theirs alone
     card = CARDS["blood-cells"]
     wrong = [f"{split} {c}: {expected} expected, {counts[split, c]} found" for split in card if split in table
              or split != "TEST_SIMPLE" for c, expected in zip(CLASSES, card[split], strict=True)
              if counts[split, c] != expected]
+    if wrong and photos_known:
+        return f"own {stem}" if stem in CARDS else stem
     if wrong:
         raise DatasetError(f"{source.root}: named like the blood-cells archive, but not whole: {'; '.join(wrong)}. "
                            "Unpack or download it again (to use fewer images, give a limit).")
@@ -287,12 +318,12 @@ def _read_provenance(source: Source, entries: list[Entry]) -> dict[str, str]:
     path = source.find("provenance.csv")
     if path is None:
         return {}
-    try:
-        rows = list(csv.DictReader(io.StringIO(source.read(path).decode())))
-        photos = {"/".join(filter(None, (r["split"], r["class"], r["file"]))): r["photograph"] for r in rows}
-    except (KeyError, UnicodeDecodeError, TypeError) as error:
-        raise DatasetError(f"{source.root}/{path}: not readable ({error!r}). Expected a table with the columns "
-                           "split,class,file,photograph.") from error
+    photos = {}
+    with _naming(f"{source.root}/{path}", "a table with the columns split,class,file,photograph"):
+        for row in csv.DictReader(io.StringIO(source.read(path).decode("utf-8-sig"))):
+            key = "/".join(filter(None, (row["split"], row["class"], row["file"])))
+            if photos.setdefault(key, row["photograph"]) != row["photograph"]:
+                raise ValueError(f"two photographs for {key}")
     for entry in entries:
         if not photos.get(entry.key):
             raise DatasetError(f"{source.root}/{path}: no photograph is given for {entry.key}. "
@@ -329,20 +360,26 @@ def _divide(rows: np.ndarray, labels: np.ndarray, units: np.ndarray, seed: int) 
 def _limited(rows: np.ndarray, labels: np.ndarray, limit: int | None, seed: int) -> np.ndarray:
     if limit is None or limit >= len(rows):
         return rows
-    try:
-        kept, _ = train_test_split(rows, train_size=int(limit), random_state=seed, stratify=labels[rows])
-    except ValueError as error:
-        raise DatasetError(f"limit={limit} cannot be kept to ({error}). Give more, or None for all.") from error
-    return np.sort(kept)
+    if limit < (classes := len(np.unique(labels[rows]))):
+        raise DatasetError(f"limit={limit} leaves a class without an image. Give {classes} or more, or None for all.")
+    shuffled = np.random.RandomState(seed).permutation(rows)  # a frozen stream: the same in every NumPy
+    place = np.empty(len(rows))  # how far down its class a row stands, 0..1
+    for label in np.unique(labels[rows]):
+        of = labels[shuffled] == label
+        place[of] = np.arange(of.sum()) / of.sum()
+    return np.sort(shuffled[np.argsort(place, kind="stable")[:limit]])
 
 
 def _decoded(catalogue: Catalogue, image_size: tuple[int, int]) -> np.ndarray:
     """Return the memory map of all images, decoding them if no earlier run did."""
     height, width = image_size
     target = cache_dir() / f"{catalogue.fingerprint}-{height}x{width}.npy"
+    shape = len(catalogue.entries), height, width, 3
     try:
+        if (kept := _kept(target, shape)) is not None:  # reading takes no lock, and no right to write
+            return kept
         with FileLock(f"{target}.lock"):  # a second process waits, then finds the file
-            if not target.exists():
+            if _kept(target, shape) is None:
                 _decode_all(catalogue, image_size, target)
         return np.load(target, mmap_mode="r")
     except OSError as error:
@@ -350,6 +387,15 @@ def _decoded(catalogue: Catalogue, image_size: tuple[int, int]) -> np.ndarray:
         need = len(catalogue.entries) * height * width * 3 / 2**20
         raise DatasetError(f"{target.parent}: the decoded images cannot be kept there ({what}). They need "
                            f"{need:,.0f} MiB; make room, or set BLOODCELL_CACHE to another folder.") from error
+
+
+def _kept(target: Path, shape: tuple[int, ...]) -> np.ndarray | None:
+    """Return the memory map an earlier run left, unless a disk or a copy has damaged it."""
+    try:
+        kept = np.load(target, mmap_mode="r")
+    except (FileNotFoundError, EOFError, ValueError):
+        return None
+    return kept if kept.shape == shape and kept.dtype == np.uint8 else None
 
 
 def _decode_all(catalogue: Catalogue, image_size: tuple[int, int], target: Path) -> None:
@@ -363,9 +409,12 @@ def _decode_all(catalogue: Catalogue, image_size: tuple[int, int], target: Path)
     refused = []
 
     def decode(entry: Entry) -> np.ndarray | DatasetError:
+        where = f"{catalogue.source.root}/{entry.path}"
         try:
-            return _pixels(catalogue.source.read(entry.path), f"{catalogue.source.root}/{entry.path}",
-                           image_size, held)
+            data = catalogue.source.read(entry.path)
+            if zlib.crc32(data) != entry.crc:
+                raise DatasetError(f"{where}: changed while the set was read. Try again when nothing writes there.")
+            return _pixels(data, where, image_size, held)
         except DatasetError as error:
             return error
 
@@ -406,40 +455,42 @@ def _open(data: bytes, where: str, draft: tuple[int, int] | None = None,
         raise DatasetError(f"{where}: the file is empty. Restore or remove it.")
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
-    except Image.DecompressionBombError as error:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DatasetError(f"{where}: {error} Scale it down first.") from error
-    except (OSError, SyntaxError, ValueError) as error:
+    except Exception as error:  # Pillow lets through whatever a damaged header makes it stumble over
         raise DatasetError(f"{where}: not an image that can be read. Expected {', '.join(FORMATS)}; "
                            "restore or remove it.") from error
     if image.width * image.height > MAX_PIXELS:
         raise DatasetError(f"{where}: {image.width}x{image.height} pixels are more than {MAX_PIXELS // 10**6} "
                            "megapixels. Crop it to the cell or scale it down first.")
-    if getattr(image, "n_frames", 1) > 1:
-        raise DatasetError(f"{where}: holds {image.n_frames} pages. Save the one that is meant as its own file.")
     if expected and (image.size, image.mode) != (expected, "RGB"):
         raise DatasetError(f"{where}: {image.width}x{image.height} {image.mode}, where the archive has "
                            f"{expected[0]}x{expected[1]} RGB. It was changed; download the archive again.")
     try:
+        if (pages := getattr(image, "n_frames", 1)) > 1:
+            raise DatasetError(f"{where}: holds {pages} pages. Save the one that is meant as its own file.")
         if draft and image.mode == "RGB":
-            image.draft("RGB", draft)  # the transpose of EXIF below may swap sides: the resize evens it
+            turned = image.getexif().get(0x112, 1) > 4  # the transposition below will swap the sides
+            image.draft("RGB", draft[::-1] if turned else draft)
         image.load()
         return _to_rgb(ImageOps.exif_transpose(image), where)
-    except (OSError, SyntaxError, ValueError) as error:
-        if isinstance(error, DatasetError):
-            raise
+    except DatasetError:
+        raise
+    except Exception as error:
         raise DatasetError(f"{where}: cannot be decoded ({error}). It is truncated or damaged; "
                            "restore or remove it.") from error
 
 
 def _to_rgb(image: Image.Image, where: str) -> Image.Image:
     """Convert what has one correct conversion: gray, 16-bit gray, bilevel, opaque palettes and alpha."""
-    if image.mode == "RGB":
+    if image.mode == "RGB" and "transparency" not in image.info:
         return image
-    if image.mode.startswith("I;16"):
+    if image.mode.startswith("I;16") and "transparency" not in image.info:
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        if image.getextrema()[3][0] < 255:
+        deep = image.mode.startswith("I;16")  # Pillow does not carry its colour key over
+        image = image.convert("RGBA") if not deep else image
+        if deep or image.getextrema()[3][0] < 255:
             raise DatasetError(f"{where}: has transparent pixels, which have no colour. Flatten it on its background.")
         return image.convert("RGB")
     if image.mode in ("1", "L", "P"):

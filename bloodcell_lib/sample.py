@@ -48,7 +48,7 @@ provenance.csv                              the photograph behind each of them, 
 # so cells that overlap add up. Blue falls below zero where the camera's colours are more vivid than the dye.
 HAEMOGLOBIN = np.float32([0.13, 0.29, 0.22])
 CHROMATIN = np.float32([0.48, 0.84, -0.04])
-LILAC = np.float32([0.11, 0.27, 0.06])
+LILAC = np.float32([0.09, 0.27, 0.08])
 EOSIN = np.float32([0.10, 0.62, 0.48])
 GREY_BLUE = np.float32([0.27, 0.25, 0.06])
 LIGHT_BLUE = np.float32([0.34, 0.26, -0.02])
@@ -277,7 +277,7 @@ def absorb(red, purple, white, rng) -> np.ndarray:
     red, purple, white = (canvas[MARGIN:-MARGIN, MARGIN:-MARGIN] for canvas in (red, purple, white))
     # Overlapping red cells look darker than one, but hardly twice as dark.
     red = 1.4 * (1 - np.exp(-red / 0.8))
-    pink, blue = rng.uniform(0.75, 1.25, (2, 1)) * rng.normal(1, 0.055, (2, 3))
+    pink, blue = rng.uniform(0.75, 1.25, (2, 1)) * rng.normal(1, 0.06, (2, 3))
     density = red[..., None] * np.float32(pink * HAEMOGLOBIN)
     density += purple[..., None] * np.float32(blue * PLATELET)
     return density + white * np.float32(blue)

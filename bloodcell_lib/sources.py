@@ -13,6 +13,7 @@ CLASSES = ("EOSINOPHIL", "LYMPHOCYTE", "MONOCYTE", "NEUTROPHIL")
 SPLITS = ("TRAIN", "TEST", "TEST_SIMPLE")
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
 MAX_FILE_BYTES = 256 * 2**20
+MAX_NAME, MAX_DEPTH = 4096, 50  # of an entry's path: no file system takes longer ones
 MAX_ZIP_RATIO = 100  # photographs hardly compress; a larger ratio is a decompression bomb
 
 
@@ -75,12 +76,23 @@ class FolderSource(Source):
             relative = Path(folder).relative_to(root)
             self.folders.update((relative / name).as_posix() for name in names)
             for name in files:
-                try:
-                    size = os.stat(os.path.join(folder, name)).st_size
-                    self.files[name if folder == str(root) else f"{relative.as_posix()}/{name}"] = size, 0
-                except OSError as error:
-                    raise DatasetError(f"{os.path.join(folder, name)}: this file cannot be found "
-                                       f"({error.strerror}). Remove the broken link.") from error
+                self._add(os.path.join(folder, name),
+                          name if folder == str(root) else f"{relative.as_posix()}/{name}")
+
+    def _add(self, place: str, path: str) -> None:
+        try:
+            found = os.stat(place)
+        except OSError as error:
+            if os.path.islink(place) and not _is_image(path):
+                return  # a broken link, as editors leave them beside a file that is open
+            advice = "Remove the broken link" if os.path.islink(place) else "Give yourself permission to enter there"
+            raise DatasetError(f"{place}: this file cannot be reached ({error.strerror}). {advice}.") from error
+        if _is_image(path) and not stat.S_ISREG(found.st_mode):
+            raise DatasetError(f"{place}: named like an image, but a pipe, socket or device. Remove it.")
+        if _is_image(path) and found.st_size > MAX_FILE_BYTES:
+            raise DatasetError(f"{place}: {found.st_size:,} bytes are more than {MAX_FILE_BYTES:,}. Scale it down.")
+        if stat.S_ISREG(found.st_mode):
+            self.files[path] = found.st_size, 0
 
     def read(self, path: str) -> bytes:
         try:
@@ -102,12 +114,17 @@ class ZipSource(Source):
         super().__init__(root)
         try:
             self.zip = zipfile.ZipFile(root)
-        except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
+        except PermissionError:
+            raise  # open_source says what to do
+        except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:
             raise DatasetError(f"{root}: not a complete zip ({error}). It is damaged, cut short by an "
                                "interrupted download, or another kind of file; download it again.") from error
-        members = [m for m in self.zip.infolist() if not m.is_dir()]
         for member in self.zip.infolist():
             _refuse_unsafe(root, member)
+        members = [m for m in self.zip.infolist() if not m.is_dir()]
+        name, times = max(Counter(m.filename for m in members).items(), key=lambda item: item[1], default=("", 0))
+        if times > 1:
+            raise DatasetError(f"{root}: its entry {name!r} stands there {times} times. Keep the one that is meant.")
         if sum(m.compress_size for m in members) > root.stat().st_size:
             raise DatasetError(f"{root}: its entries overlap, as in a decompression bomb. "
                                "Use the original archive.")
@@ -119,7 +136,8 @@ class ZipSource(Source):
 
     def read(self, path: str) -> bytes:
         try:
-            return self.zip.read(path)
+            with self.zip.open(path) as file:
+                return file.read(self.files[path][0])  # not a byte more than was declared and checked
         except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, OSError) as error:
             raise DatasetError(f"{self.root}: its entry {path} cannot be read ({error}). "
                                "The zip is damaged or encrypted; download it again.") from error
@@ -137,14 +155,15 @@ def open_source(path: str | os.PathLike) -> Source:
     Raises:
         DatasetError: it does not exist, cannot be read, is no zip, or holds unsafe entries.
     """
-    path = Path(path).expanduser()
     try:
+        path = Path(path).expanduser()
         if path.is_dir():
             return FolderSource(path)
-        if path.exists():
+        if path.is_file():
             return ZipSource(path)
-    except PermissionError as error:
-        raise DatasetError(f"{path}: cannot be read ({error.strerror}). Give yourself read permission.") from error
+    except (OSError, RuntimeError) as error:
+        raise DatasetError(f"{path}: cannot be opened ({getattr(error, 'strerror', None) or error}). Check its "
+                           "spelling, and that you have read permission.") from error
     raise DatasetError(f"{path}: no such file or folder. Expected the archive as a zip, a folder that holds "
                        "TRAIN and TEST, or a folder of CLASS/*.jpg; check the spelling of the path.")
 
@@ -153,6 +172,11 @@ def _refuse_unsafe(root: Path, member: zipfile.ZipInfo) -> None:
     name = member.filename.replace("\\", "/")
     if name.startswith("/") or ":" in name.split("/")[0] or ".." in name.split("/"):
         raise DatasetError(f"{root}: its entry {name!r} points outside the archive. Use the original archive.")
+    if not name or len(name) > MAX_NAME or name.count("/") > MAX_DEPTH:
+        raise DatasetError(f"{root}: its entry {name[:80]!r} has no name, or one too long for any disk. "
+                           "Use the original archive.")
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise DatasetError(f"{root}: its entry {name!r} is packed by an unusual method. Pack it again with deflate.")
     if stat.S_ISLNK(member.external_attr >> 16):
         raise DatasetError(f"{root}: its entry {name!r} is a link. Replace it by the file itself.")
     if member.file_size > MAX_FILE_BYTES or (

@@ -151,6 +151,16 @@ def test_a_turned_camera_is_set_upright():
     assert np.array_equal(dataset._pixels(file.getvalue(), "a", (32, 24)), np.asarray(image))
 
 
+def test_a_turned_photograph_keeps_its_resolution():
+    sharp = np.kron(np.indices((60, 80)).sum(0) % 2, np.ones((4, 4)))[..., None].repeat(3, 2).astype(np.uint8) * 255
+    exif = Image.Exif()
+    exif[0x112] = 6
+    file = io.BytesIO()
+    Image.fromarray(sharp).save(file, "JPEG", quality=95, exif=exif)
+    found = dataset._pixels(file.getvalue(), "a", (80, 60)).astype(int)
+    assert found.std() > 100  # a checkerboard drafted to the wrong side would be gray
+
+
 def transparent() -> bytes:
     image = Image.new("P", (8, 8))
     file = io.BytesIO()
@@ -260,6 +270,24 @@ def test_a_cache_folder_that_cannot_be_made(own_folder, tmp_path, monkeypatch):
         load(own_folder)
 
 
+def test_a_damaged_cache_is_decoded_again(own_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("BLOODCELL_CACHE", str(tmp_path / "cache"))
+    expected = int(load(own_folder).test.images.sum())
+    kept = next((tmp_path / "cache").glob("*.npy"))
+    half = kept.read_bytes()[:1000]
+    kept.unlink()
+    kept.write_bytes(half)
+    assert int(load(own_folder).test.images.sum()) == expected
+
+
+def test_a_file_that_changes_meanwhile_is_named(own_folder, monkeypatch):
+    catalogue = dataset.describe(own_folder)
+    picture(77).save(own_folder / "TEST/MONOCYTE/cell 4.jpg")
+    monkeypatch.setattr(dataset, "describe", lambda data: catalogue)
+    with pytest.raises(DatasetError, match=r"cell 4\.jpg: changed while"):
+        load(own_folder, size=(11, 13))
+
+
 # Splits
 
 
@@ -290,6 +318,14 @@ def test_grouped_shares_no_photograph(own_folder):
     assert grouped.photos_known and grouped.sizes == {"train": 32, "validation": 8, "test": 40}
     assert not set(grouped.train.photos) & set(grouped.validation.photos)
     assert set(paper.train.photos) & set(paper.validation.photos)
+
+
+def test_two_photographs_for_one_image_are_refused(own_folder):
+    provenance(own_folder)
+    with open(own_folder / "provenance.csv", "a") as file:
+        file.write("TRAIN,MONOCYTE,cell 0.jpg,another\n")
+    with pytest.raises(DatasetError, match=r"provenance\.csv.*two photographs for TRAIN/MONOCYTE/cell 0"):
+        load(own_folder)
 
 
 def test_grouped_is_refused_without_provenance(own_folder):
@@ -328,6 +364,13 @@ def test_an_unsafe_zip_is_refused_by_entry(tmp_path, options, message):
     with pytest.raises(DatasetError, match=message) as caught:
         load(path)
     assert str(path) in str(caught.value) and options["name"].replace("\\", "/") in str(caught.value)
+
+
+def test_a_zip_with_one_name_twice_is_refused(tmp_path):
+    with pytest.warns(UserWarning, match="Duplicate name"):
+        path = unsafe(tmp_path, name="TRAIN/MONOCYTE/cell 0.jpg")
+    with pytest.raises(DatasetError, match=r"cell 0\.jpg' stands there 2 times"):
+        load(path)
 
 
 def test_damaged_zips(tmp_path, monkeypatch):
