@@ -12,7 +12,7 @@ from time import perf_counter
 
 import numpy as np
 
-from bloodcell_lib import backend, metrics, records
+from bloodcell_lib import backend, metrics, models, records
 from bloodcell_lib.backend import keras
 from bloodcell_lib.dataset import Dataset, Part
 from bloodcell_lib.protocols import Protocol
@@ -65,7 +65,7 @@ def fit(network: keras.Model, data: Dataset, protocol: Protocol, seed: int = 0, 
     files = _RunFiles(records.out_dir(out), records.stem(network.name, protocol.name, seed),
                       _key(network, data, protocol))
     earlier = files.restart()
-    trainee = augmented(network, protocol)
+    trainee = for_training(network, protocol)
     trainee.compile(optimizer=optimizer(protocol, len(data.train)), loss="sparse_categorical_crossentropy",
                     metrics=["accuracy"], jit_compile=backend.jit())
     trainee.fit(
@@ -92,17 +92,37 @@ def optimizer(protocol: Protocol, images: int) -> keras.optimizers.Optimizer:
     return keras.optimizers.Adam(rate)
 
 
-def augmented(network: keras.Model, protocol: Protocol) -> keras.Model:
-    """Return the network behind the protocol's random layers, or the network itself.
+def for_training(network: keras.Model, protocol: Protocol) -> keras.Model:
+    """Return the network with what only training has: random layers in front, auxiliary heads.
 
-    The random layers act in training only, and are no part of the network that is kept.
+    The variables are shared, and what is kept is the network alone.
     """
-    if not protocol.augmentation:
+    heads = models.auxiliary(network)
+    if not (protocol.augmentation or heads):
         return network
     x = inputs = keras.Input(network.input_shape[1:])
     for name in protocol.augmentation:
         x = AUGMENTATION[name]()(x)
-    return keras.Model(inputs, network(x), name=f"augmented_{network.name}")
+    if not heads:
+        return keras.Model(inputs, network(x), name=f"augmented_{network.name}")
+    return WithAuxiliary(inputs, keras.Model(network.input, [network.output, *heads])(x))
+
+
+class WithAuxiliary(keras.Model):
+    """A network whose further outputs add to the loss in training, and to nothing else.
+
+    Source: Szegedy et al. 2015, section 5, for the weight.
+    """
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        main, *heads = y_pred
+        loss = super().compute_loss(x, y, main, sample_weight, training)
+        for head in heads if training else ():
+            loss += 0.3 * keras.ops.mean(keras.losses.sparse_categorical_crossentropy(y, head))
+        return loss
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        return super().compute_metrics(x, y, y_pred[0], sample_weight)
 
 
 def evaluate(network: keras.Model, run: Run, data: Dataset, protocol: Protocol,

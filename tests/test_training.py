@@ -135,6 +135,21 @@ def test_random_layers_are_no_part_of_what_is_kept(tmp_path):
     assert (guess == set_.validation.labels).mean() == pytest.approx(max(run.history["val_accuracy"]))
 
 
+def test_auxiliary_heads_add_to_the_training_loss_alone(tmp_path):
+    keras.utils.set_random_seed(0)
+    network = models.build("googlenet", (32, 32))
+    parts = [dataset.Part(np.resize(p.images, (len(p), 32, 32, 3)), p.rows, p.labels, p.photos, p.paths)
+             for p in (part(0), part(1), part(2))]
+    set_ = dataset.Dataset(*parts, None, dataset.CLASSES, "noise", "f", "paper", False)
+    protocol = recipe(image_size=(32, 32), epochs=1, learning_rate=1e-6)  # so small a step that the losses can be compared
+    run = training.fit(network, set_, protocol, out=tmp_path)
+    assert run.history["loss"][0] > 1.3 * run.history["val_loss"][0]  # 1 + 0.3 + 0.3 times log 4, about
+    best = keras.saving.load_model(run.checkpoint)
+    assert best.count_params() == models.card("googlenet").parameters and len(best.outputs) == 1
+    record, _ = training.evaluate(best, run, set_, protocol)
+    assert record["validation"]["loss"] == pytest.approx(run.history["val_loss"][0], rel=1e-3)
+
+
 def test_augmentation_changes_the_images():
     keras.utils.set_random_seed(0)
     for make in training.AUGMENTATION.values():

@@ -3,9 +3,9 @@
 from importlib import import_module
 
 from bloodcell_lib import LESSONS
-from bloodcell_lib.models.registry import Card, build, card, names, register
+from bloodcell_lib.models.registry import Card, auxiliary, build, card, names, register
 
-__all__ = ["Card", "build", "card", "names", "register"]
+__all__ = ["Card", "auxiliary", "build", "card", "names", "register"]
 
 for lesson in LESSONS:  # importing a network registers it
     import_module(f"bloodcell_lib.models.{lesson}")

@@ -27,11 +27,15 @@ class Card:
     image_size: tuple[int, int] = (120, 160)
 
 
-_NETWORKS: dict[str, tuple[Card, Callable]] = {}
+_NETWORKS: dict[str, tuple[Card, Callable, Callable | None]] = {}
 
 
-def register(card: Card) -> Callable:
+def register(card: Card, auxiliary: Callable | None = None) -> Callable:
     """Return a decorator that puts `builder(inputs, num_classes, weights) -> keras.Model` on the list.
+
+    Args:
+        card: what the network is.
+        auxiliary: `(network, num_classes) -> list[keras.KerasTensor]`, softmax outputs for training only.
 
     Raises:
         ValueError: the name is taken.
@@ -39,7 +43,7 @@ def register(card: Card) -> Callable:
     def add(builder: Callable) -> Callable:
         if card.name in _NETWORKS:
             raise ValueError(f"a network named {card.name!r} is registered already: choose another name.")
-        _NETWORKS[card.name] = card, builder
+        _NETWORKS[card.name] = card, builder, auxiliary
         return builder
     return add
 
@@ -88,3 +92,16 @@ def build(name: str, image_size: tuple[int, int] = (120, 160), num_classes: int 
             "Give None or 'imagenet'." if about.imagenet else "None are published; give None and train it."))
     inputs = keras.Input((*image_size, 3), name="pixels")
     return _NETWORKS[name][1](inputs, num_classes, weights)
+
+
+def auxiliary(network: keras.Model) -> list[keras.KerasTensor]:
+    """Return the softmax outputs that only training has, made anew at each call; none for most networks.
+
+    Args:
+        network: what `build` returned, or the same loaded from a file.
+
+    Returns:
+        Outputs for `keras.Model(network.input, [network.output, *outputs])`, which shares the variables.
+    """
+    _, _, make = _NETWORKS.get(network.name, (None, None, None))
+    return make(network, network.output.shape[-1]) if make else []
