@@ -29,7 +29,8 @@ class Run:
     """What training left behind.
 
     `history`: a list of one value an epoch for loss, accuracy, val_loss, val_accuracy, test_loss,
-    test_accuracy and seconds; `best_epoch` counts from 1, by validation accuracy, the first of equals;
+    test_accuracy and seconds; `best_epoch` counts from 1: the highest validation
+    accuracy, of equals the lowest validation loss;
     `checkpoint` is the network after that epoch.
     """
 
@@ -80,8 +81,8 @@ def fit(network: keras.Model, data: Dataset, protocol: Protocol, seed: int = 0, 
     if not np.isfinite(history["loss"][-1]):
         raise ValueError(f"{network.name}: the loss is no number after epoch {len(history['loss'])}. Lower "
                          f"LEARNING_RATE, which is {protocol.learning_rate:g}.")
-    best = int(np.argmax(history["val_accuracy"])) + 1
-    return Run(history, best, files.checkpoint, resumed=bool(earlier))
+    merits = _merits(history)
+    return Run(history, merits.index(max(merits)) + 1, files.checkpoint, resumed=bool(earlier))
 
 
 def optimizer(protocol: Protocol, images: int) -> keras.optimizers.Optimizer:
@@ -182,7 +183,7 @@ class TestCurve(keras.callbacks.Callback):
 
 
 class KeepBest(keras.callbacks.Callback):
-    """Saves the network, without what only training needs, whenever validation accuracy rises.
+    """Saves the network, without what only training needs, whenever an epoch is the best on validation.
 
     Unlike `ModelCheckpoint` it keeps another model than the one that is trained, replaces the file in
     one step, and remembers the best of an interrupted run.
@@ -191,14 +192,20 @@ class KeepBest(keras.callbacks.Callback):
     def __init__(self, network: keras.Model, path: Path, earlier: dict[str, list[float]]):
         super().__init__()
         self.network, self.path = network, path
-        self.best = max(earlier.get("val_accuracy", [-1.0]))
+        self.best = max(_merits(earlier), default=(-1.0, 0.0))
 
     def on_epoch_end(self, epoch, logs=None):
-        if logs["val_accuracy"] > self.best:
-            self.best = logs["val_accuracy"]
+        merit = logs["val_accuracy"], -logs["val_loss"]
+        if merit > self.best:
+            self.best = merit
             part = self.path.with_name(f".{self.path.stem}.part.keras")
             self.network.save(part, include_optimizer=False)
             os.replace(part, self.path)
+
+
+def _merits(history: dict[str, list[float]]) -> list[tuple[float, float]]:
+    """What epochs are chosen by. The loss tells equals apart: on an easy validation set the first is unsettled."""
+    return [(a, -loss) for a, loss in zip(history.get("val_accuracy", []), history.get("val_loss", []), strict=True)]
 
 
 class EpochLine(keras.callbacks.Callback):

@@ -105,6 +105,11 @@ def test_no_photograph_is_behind_both_train_and_test(rows):
     assert behind["TEST"] == behind["TEST_SIMPLE"]
 
 
+def test_no_photograph_is_drawn_twice(folder):
+    files = list((folder / ORIGINALS / "JPEGImages").iterdir())
+    assert len({path.read_bytes() for path in files}) == len(files) == 68
+
+
 def test_the_number_in_a_name_is_not_the_photograph(rows):
     groups = {}
     for row in (row for row in rows if row["split"] == "TRAIN"):

@@ -67,7 +67,20 @@ def test_the_checkpoint_is_the_best_epoch_on_validation(finished):
     best = keras.saving.load_model(run.checkpoint)
     guess = best.predict(set_.validation.images, verbose=0).argmax(1)
     assert (guess == set_.validation.labels).mean() == pytest.approx(max(run.history["val_accuracy"]))
-    assert run.best_epoch == 1 + int(np.argmax(run.history["val_accuracy"]))
+    best = max(run.history["val_accuracy"])
+    equals = [loss for a, loss in zip(run.history["val_accuracy"], run.history["val_loss"], strict=True) if a == best]
+    assert run.history["val_loss"][run.best_epoch - 1] == min(equals)
+
+
+def test_of_equal_accuracies_the_lower_loss_is_kept(tmp_path):
+    network = models.build("cnn", SIZE)
+    keep = training.KeepBest(network, tmp_path / "kept.keras", {})
+    kept = []
+    for accuracy, loss in ((0.5, 0.2), (0.9, 0.5), (0.9, 0.4), (0.9, 0.6), (0.8, 0.1)):
+        keep.on_epoch_end(0, {"val_accuracy": accuracy, "val_loss": loss})
+        kept.append((tmp_path / "kept.keras").exists())
+        (tmp_path / "kept.keras").unlink(missing_ok=True)
+    assert kept == [True, True, True, False, False]
 
 
 def test_evaluate_makes_a_sound_record(finished):
@@ -110,8 +123,8 @@ def test_a_resumed_run_remembers_its_best(tmp_path):
         train(tmp_path, watchers=[StopAfter(2)])
     log = next(tmp_path.glob(".*.csv"))
     head, one, two = log.read_text().splitlines()
-    column = head.split(",").index("val_accuracy")
-    perfect = ",".join("1.0" if i == column else cell for i, cell in enumerate(one.split(",")))
+    cells = dict(zip(head.split(","), one.split(","), strict=True)) | {"val_accuracy": "1.0", "val_loss": "0.0"}
+    perfect = ",".join(cells.values())
     log.write_text("\n".join([head, perfect, two]) + "\n")
     kept = (tmp_path / "cnn-quick-seed0.keras").read_bytes()
     run, _ = train(tmp_path)
@@ -141,7 +154,7 @@ def test_auxiliary_heads_add_to_the_training_loss_alone(tmp_path):
     parts = [dataset.Part(np.resize(p.images, (len(p), 32, 32, 3)), p.rows, p.labels, p.photos, p.paths)
              for p in (part(0), part(1), part(2))]
     set_ = dataset.Dataset(*parts, None, dataset.CLASSES, "noise", "f", "paper", False)
-    protocol = recipe(image_size=(32, 32), epochs=1, learning_rate=1e-6)  # so small a step that the losses can be compared
+    protocol = recipe(image_size=(32, 32), epochs=1, learning_rate=1e-6)  # steps so small that losses compare
     run = training.fit(network, set_, protocol, out=tmp_path)
     assert run.history["loss"][0] > 1.3 * run.history["val_loss"][0]  # 1 + 0.3 + 0.3 times log 4, about
     best = keras.saving.load_model(run.checkpoint)
