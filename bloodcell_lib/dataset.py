@@ -278,7 +278,7 @@ def _kaggle() -> Path:
 
 def _drawn_sample() -> Path:
     """The sample in the cache folder, under a name that changes when the drawing code does."""
-    from bloodcell_lib import sample  # needs CLASSES from here
+    from bloodcell_lib import sample  # imports SciPy, and is only here needed
 
     version = hashlib.sha256(Path(sample.__file__).read_bytes()).hexdigest()[:12]
     folder = cache_dir() / f"sample-{version}"
