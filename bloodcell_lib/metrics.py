@@ -109,5 +109,24 @@ def summary(labels: np.ndarray, probabilities: np.ndarray, clusters: np.ndarray,
                            "units": len(np.unique(clusters))}}
 
 
+def surest(labels: np.ndarray, probabilities: np.ndarray) -> list[int | None]:
+    """Find, for each class, the image that was classified rightly, and the one wrongly, with most confidence.
+
+    Args:
+        labels: true classes (N,).
+        probabilities: predicted (N, classes).
+
+    Returns:
+        2 * classes rows: right ones by true class, then wrong ones; None where there is none.
+    """
+    said, sure = probabilities.argmax(1), probabilities.max(1)
+    chosen = []
+    for right in (True, False):
+        for label in range(probabilities.shape[1]):
+            found = np.flatnonzero((labels == label) & ((said == label) == right))
+            chosen.append(int(found[sure[found].argmax()]) if len(found) else None)
+    return chosen
+
+
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     return np.divide(part, whole, out=np.zeros(len(whole)), where=whole > 0)

@@ -9,9 +9,13 @@ import numpy as np
 import seaborn as sns
 from matplotlib.figure import Figure
 
+from bloodcell_lib.dataset import Part
+
 PALETTE = sns.color_palette("colorblind")
 PART_COLOURS = {"train": PALETTE[0], "validation": PALETTE[1], "test": PALETTE[2]}
 BOX_COLOURS = {"WBC": PALETTE[0], "RBC": PALETTE[3], "Platelets": PALETTE[2]}
+STEP_COLOURS = {"data": PALETTE[7], "convolution": PALETTE[0], "normalisation": PALETTE[1], "activation": PALETTE[2],
+                "pooling": PALETTE[3], "depthwise": PALETTE[9], "join": PALETTE[4]}
 
 
 def show(figure: Figure, alt: str) -> None:
@@ -47,6 +51,93 @@ def grid(images: np.ndarray, titles: list[str], columns: int = 4) -> Figure:
     for axis, image, title in zip(axes.flat, images, titles, strict=False):
         axis.imshow(image)
         axis.set_title(title, fontsize=10)
+    return figure
+
+
+def examples(part: Part, classes: tuple[str, ...]) -> Figure:
+    """Draw two images of each class, the first and the last.
+
+    Args:
+        part: of a dataset.
+        classes: names by label.
+    """
+    rows = np.transpose([np.flatnonzero(part.labels == label)[[0, -1]] for label in range(len(classes))]).ravel()
+    return grid(part.images[rows], [classes[label].capitalize() for label in part.labels[rows]], len(classes))
+
+
+def diagram(steps: dict[str, tuple], arrows: list[tuple], size: tuple[float, float] = (11, 3)) -> Figure:
+    """Draw a block of a network: its steps as boxes, what flows between them as arrows.
+
+    Args:
+        steps: name to (x, y, text, kind): the centre, in units of the caller's choice, and one of `STEP_COLOURS`.
+        arrows: (from, to) or (from, to, text beside the arrow), names of steps.
+        size: width and height of the figure in inches.
+    """
+    figure, axis = plt.subplots(figsize=size, layout="constrained")
+    axis.axis("off")
+    patches = {}
+    for name, (x, y, text, kind) in steps.items():
+        colour = STEP_COLOURS[kind]
+        patches[name] = axis.text(x, y, text, ha="center", va="center", fontsize=9, zorder=3, bbox={
+            "boxstyle": "round,pad=0.5", "facecolor": [1 - 0.25 * (1 - c) for c in colour], "edgecolor": colour})
+    for start, end, *text in arrows:
+        tail, head = (np.array(steps[name][:2], float) for name in (start, end))
+        axis.annotate("", head, tail, zorder=2, arrowprops={
+            "arrowstyle": "-|>", "color": "grey", "shrinkA": 1, "shrinkB": 1,
+            "patchA": patches[start].get_bbox_patch(), "patchB": patches[end].get_bbox_patch()})
+        axis.text(*(tail + head) / 2, *text or [""], ha="center", va="center", fontsize=8, zorder=4,
+                  bbox={"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"} if text else None)
+    x, y = np.array([step[:2] for step in steps.values()], float).T
+    axis.set(xlim=(x.min() - 0.7, x.max() + 0.7), ylim=(y.min() - 0.5, y.max() + 0.5))
+    return figure
+
+
+def network(stages: list) -> Figure:
+    """Draw a whole network: its maps as they shrink and deepen, and each stage's share of weights and work.
+
+    A box is as tall as the root of the map's height, and widens with the logarithm of its channels.
+
+    Args:
+        stages: rows of `models.cost.stages`.
+    """
+    names, shapes, *counts = zip(*stages, strict=True)
+    figure, (axis, below) = plt.subplots(2, 1, figsize=(11, 5), sharex=True, layout="constrained", height_ratios=(3, 2))
+    places = np.arange(len(names))
+    tallest = shapes[0][0]
+    for place, shape in zip(places, shapes, strict=True):
+        height, channels = np.sqrt(shape[0] / tallest) if len(shape) == 3 else 0.04, shape[-1]
+        wide = 0.12 + 0.07 * np.log2(channels)
+        axis.add_patch(plt.Rectangle((place - wide / 2, -height / 2), wide, height, alpha=0.75,
+                                     color=PALETTE[0] if len(shape) == 3 else PALETTE[4]))
+        axis.text(place, height / 2 + 0.04, "×".join(map(str, shape)), ha="center", va="bottom", fontsize=8,
+                  rotation=0 if len(names) < 9 else 60)
+    axis.set(ylim=(-0.55, 0.95))
+    axis.axis("off")
+    for shift, what, values, colour in ((-0.2, "weights", counts[0], 1), (0.2, "multiply-adds", counts[1], 2)):
+        below.bar(places + shift, 100 * np.array(values) / sum(values), 0.38, label=what, color=PALETTE[colour])
+    below.set(ylabel="share in %", xlim=(-0.7, len(names) - 0.3))
+    below.set_xticks(places, names, rotation=0 if len(names) < 9 else 45, ha="center" if len(names) < 9 else "right")
+    below.legend(frameon=False)
+    sns.despine(ax=below)
+    return figure
+
+
+def veiled(images: np.ndarray, maps: np.ndarray, titles: list[str], columns: int = 4) -> Figure:
+    """Draw images that are clear where a map is high and under a grey veil where it is low.
+
+    Args:
+        images: uint8 (N, height, width, 3).
+        maps: (N, rows, columns) of any size and range, each scaled by its own lowest and highest value; a map of
+            numbers that are none leaves its image as it is.
+        titles: N lines.
+        columns: images a row.
+    """
+    figure = grid(images, titles, columns)
+    height, width = images[0].shape[:2]
+    for axis, heat in zip(figure.axes, maps, strict=False):
+        veil = np.nan_to_num(0.85 * (heat.max() - heat) / max(np.ptp(heat), 1e-9))
+        axis.imshow(np.full_like(veil, 0.45), cmap="gray", vmin=0, vmax=1, alpha=veil, interpolation="bilinear",
+                    extent=(-0.5, width - 0.5, height - 0.5, -0.5))
     return figure
 
 

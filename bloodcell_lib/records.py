@@ -75,6 +75,45 @@ def read_all(folder: str | os.PathLike | None = None) -> list[dict]:
     return sorted(found, key=lambda r: (order.get(r["model"], len(order)), r["protocol"], r["seed"]))
 
 
+def comparable(folder: str | os.PathLike | None = None, protocol: str = "quick", seed: int = 0) -> list[dict]:
+    """Read the records of all lessons' networks that were trained by one protocol and seed on one split.
+
+    Returns:
+        The records, in the order of the lessons.
+
+    Raises:
+        RecordError: some are missing, or differ from the first in data, split, recipe or the images of a part; it
+            names each of them, and the command that makes them anew.
+    """
+    where = out_dir(folder)
+    paths = {model: where / f"{stem(model, protocol, seed)}.json" for model in LESSONS}
+    missing = [model for model, path in paths.items() if not path.exists()]
+    if missing:
+        raise RecordError(f"no record of {', '.join(missing)} for protocol {protocol}, seed {seed} in {where}. Make "
+                          f"them with: bloodcell run {' '.join(missing)} --protocol {protocol} --seed {seed} "
+                          f"--out {where}, and the same --data and options as the others.")
+    found = [read(path) for path in paths.values()]
+    first, *others = ((record["model"], _conditions(record, where)) for record in found)
+    wrong = [f"{model} ({key})" for model, values in others for key in values if values[key] != first[1][key]]
+    if wrong:
+        raise RecordError(f"in {where} these differ from {first[0]}: {', '.join(wrong)}. Networks are compared on the "
+                          "same images, split and recipe: run them again with the same options.")
+    return found
+
+
+def _conditions(record: dict, folder: Path) -> dict:
+    """What must be equal for two records to be compared."""
+    try:
+        with np.load(folder / record["predictions"]) as kept:
+            images = {part: sorted(kept[name].tolist()) for part, name in
+                      (("validation images", "validation_paths"), ("test images", "paths"))}
+    except (OSError, ValueError, KeyError) as error:
+        raise RecordError(f"{folder / record['predictions']}: not the predictions of {record['model']} ({error}). "
+                          "Run the model again.") from error
+    return {"data": record["dataset"]["fingerprint"], "sizes": record["dataset"]["sizes"],
+            "settings": record.get("settings"), "image size": record["image_size"], **images}
+
+
 def check(record: dict, path: str | os.PathLike = "record") -> None:
     """Hold a record against the schema and against itself.
 

@@ -16,6 +16,7 @@ from traitlets.config import Config
 from bloodcell_lib import LESSONS, dataset, protocols, records
 
 PARAMETERS = ("PROTOCOL", "DATA", "SEED", "OUT", "IMAGE_SIZE", "BATCH_SIZE", "EPOCHS", "LEARNING_RATE", "LIMIT")
+READERS = ("comparison",)
 
 
 class SuiteError(ValueError):
@@ -31,6 +32,7 @@ class Job:
     parameters: dict
     stamp: dict  # what must be equal for an executed copy to count as done
     record: Path | None  # what a lesson leaves behind
+    reads: bool = False  # it reads the records of the lessons, so it comes after them and is never skipped
 
 
 @dataclass(frozen=True)
@@ -89,12 +91,13 @@ def plan(wanted: list[str], protocol: str = "quick", data: str | None = None, se
     Raises:
         SuiteError, DatasetError, ValueError: something cannot work.
     """
-    protocols.get(protocol, **overrides)
+    recipe = protocols.get(protocol, **overrides)
     source = dataset.describe(data)
     folder = records.out_dir(out).resolve()
     parameters = {"PROTOCOL": protocol, "DATA": str(source.source.root.resolve()), "SEED": seed, "OUT": str(folder)}
-    parameters |= {key.upper(): list(value) if isinstance(value, tuple) else value
-                   for key, value in overrides.items() if value is not None}
+    for key in (key for key, value in overrides.items() if value is not None):
+        value = getattr(recipe, key)
+        parameters[key.upper()] = list(value) if isinstance(value, tuple) else value
     jobs = []
     for notebook in find(wanted):
         stem = records.stem(notebook.stem, protocol, seed)
@@ -102,14 +105,14 @@ def plan(wanted: list[str], protocol: str = "quick", data: str | None = None, se
         stamp = {"source": hashlib.sha256(notebook.read_bytes()).hexdigest()[:16], "fingerprint": source.fingerprint,
                  "parameters": {k: v for k, v in parameters.items() if k not in ("DATA", "OUT")}}
         record = folder / f"{records.stem(model, protocol, seed)}.json" if model in LESSONS else None
-        jobs.append(Job(notebook, folder / f"{stem}.ipynb", parameters, stamp, record))
+        jobs.append(Job(notebook, folder / f"{stem}.ipynb", parameters, stamp, record, model in READERS))
     return jobs
 
 
 def is_done(job: Job) -> bool:
     """Return whether an earlier run executed this very job to its end and its record is sound."""
     try:
-        if json.loads(job.output.read_text())["metadata"]["bloodcell"] != job.stamp:
+        if job.reads or json.loads(job.output.read_text())["metadata"]["bloodcell"] != job.stamp:
             return False
         return job.record is None or bool(records.read(job.record))
     except (OSError, ValueError, KeyError):
@@ -148,14 +151,15 @@ def run(jobs: list[Job], workers: int = 1) -> list[Outcome]:
     """
     outcomes = []
     with ThreadPoolExecutor(workers) as pool:
-        for future in as_completed([pool.submit(execute, job) for job in jobs]):
-            outcome = future.result()
-            outcomes.append(outcome)
-            detail = f"{outcome.seconds:6.1f} s" if outcome.state != "skipped" else "already done"
-            name = outcome.job.notebook.stem
-            print(f"[{len(outcomes)}/{len(jobs)}] {name:<16} {outcome.state:<8} {detail}", flush=True)
-            if outcome.error:
-                print(f"    {outcome.error}\n    see {outcome.job.output}", flush=True)
+        for reads in (False, True):
+            for future in as_completed([pool.submit(execute, job) for job in jobs if job.reads == reads]):
+                outcome = future.result()
+                outcomes.append(outcome)
+                detail = f"{outcome.seconds:6.1f} s" if outcome.state != "skipped" else "already done"
+                name = outcome.job.notebook.stem
+                print(f"[{len(outcomes)}/{len(jobs)}] {name:<16} {outcome.state:<8} {detail}", flush=True)
+                if outcome.error:
+                    print(f"    {outcome.error}\n    see {outcome.job.output}", flush=True)
     return outcomes
 
 

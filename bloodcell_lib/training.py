@@ -15,6 +15,7 @@ import numpy as np
 from bloodcell_lib import backend, metrics, models, records
 from bloodcell_lib.backend import keras
 from bloodcell_lib.dataset import Dataset, Part
+from bloodcell_lib.models import cost
 from bloodcell_lib.protocols import Protocol
 
 PACKAGES = ("keras", "numpy", "scikit-learn", "pillow")
@@ -63,12 +64,18 @@ def fit(network: keras.Model, data: Dataset, protocol: Protocol, seed: int = 0, 
         raise ValueError(f"{network.name} tells {network.output_shape[-1]} classes apart and {data.name} has "
                          f"{len(data.classes)}: build it with num_classes={len(data.classes)}.")
     backend.check_arithmetic()
+    backend.start_fast()
     files = _RunFiles(records.out_dir(out), records.stem(network.name, protocol.name, seed),
                       _key(network, data, protocol))
     earlier = files.restart()
+    if protocol.norm_momentum is not None:
+        for layer in network.layers:
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.momentum = protocol.norm_momentum
     trainee = for_training(network, protocol)
     trainee.compile(optimizer=optimizer(protocol, len(data.train)), loss="sparse_categorical_crossentropy",
                     metrics=["accuracy"], jit_compile=backend.jit())
+    trainee.optimizer.build(trainee.trainable_variables)  # else TensorFlow traces the first step twice
     trainee.fit(
         data.train.images, data.train.labels, batch_size=protocol.batch_size, epochs=protocol.epochs,
         validation_data=(data.validation.images, data.validation.labels), verbose=0,
@@ -145,7 +152,9 @@ def evaluate(network: keras.Model, run: Run, data: Dataset, protocol: Protocol,
     predictions, figures = {}, {}
     for name in ("validation", "test"):
         part = getattr(data, name)
+        start = perf_counter()
         probabilities = network.predict(part.images, batch_size=64, verbose=0)
+        answering = (perf_counter() - start) / len(part)  # of test, the second: the first one also compiles
         figures[name] = metrics.summary(part.labels, probabilities, part.photos, unit)
         prefix = "" if name == "test" else f"{name}_"
         predictions |= {f"{prefix}probabilities": probabilities, f"{prefix}labels": part.labels,
@@ -158,9 +167,10 @@ def evaluate(network: keras.Model, run: Run, data: Dataset, protocol: Protocol,
         "versions": {"python": platform.python_version(), keras.backend.backend(): version(keras.backend.backend()),
                      **{name: version(name) for name in PACKAGES}},
         "image_size": list(protocol.image_size), "parameters": network.count_params(),
+        "multiply_adds": cost.multiply_adds(network),
         "dataset": {"name": data.name, "fingerprint": data.fingerprint, "classes": list(data.classes),
                     "sizes": data.sizes},
-        "history": history, "seconds": {"epochs": seconds, "total": sum(seconds)},
+        "history": history, "seconds": {"epochs": seconds, "total": sum(seconds), "per_image": answering},
         "best_epoch": run.best_epoch, "figures": "best epoch on validation", **figures, "resumed": run.resumed}
     return json.loads(json.dumps(record)), predictions
 

@@ -84,3 +84,9 @@ def test_interval_is_stratified_and_repeats():
     correct = rng.random(20) < 0.5
     assert metrics.accuracy_interval(labels, correct, np.arange(20)) == metrics.accuracy_interval(
         labels, correct, np.arange(20))
+
+
+def test_surest_of_right_and_wrong():
+    labels = np.array([0, 0, 1, 1, 1])
+    probabilities = np.array([[0.9, 0.1], [0.6, 0.4], [0.7, 0.3], [0.2, 0.8], [0.8, 0.2]])
+    assert metrics.surest(labels, probabilities) == [0, 3, None, 4]

@@ -7,7 +7,7 @@ import pytest
 matplotlib.use("Agg")
 
 from bloodcell_lib import plots  # noqa: E402  after the choice of a backend without a screen
-from bloodcell_lib.dataset import CLASSES  # noqa: E402
+from bloodcell_lib.dataset import CLASSES, Part  # noqa: E402
 
 IMAGES = np.random.default_rng(0).integers(0, 255, (12, 6, 8, 3), np.uint8)
 HISTORY = {f"{p}{w}": [0.9, 0.5, 0.7] for p in ("", "val_", "test_") for w in ("loss", "accuracy")}
@@ -67,3 +67,34 @@ def test_show_carries_the_text(monkeypatch):
     plots.show(plots.curves(HISTORY), 'loss & "accuracy"')
     assert 'alt="loss &amp; &quot;accuracy&quot;"' in shown[0]["text/html"]
     assert shown[0]["text/plain"] == 'loss & "accuracy"' and not plots.plt.get_fignums()
+
+
+def test_a_diagram_joins_the_steps_it_is_given():
+    figure = plots.diagram({"a": (0, 0, "in", "data"), "b": (2, 1, "3 × 3", "convolution")}, [("a", "b", "wide")])
+    assert {"in", "3 × 3", "wide"} <= {text.get_text() for text in figure.axes[0].texts}
+    arrows = [text for text in figure.axes[0].texts if getattr(text, "arrow_patch", None)]
+    assert [(tuple(arrow.xyann), tuple(arrow.xy)) for arrow in arrows] == [((0, 0), (2, 1))]
+    with pytest.raises(KeyError, match="c"):
+        plots.diagram({"a": (0, 0, "in", "data")}, [("a", "c")])
+
+
+def test_a_network_is_drawn_with_its_shares():
+    stages = [("input", (8, 8, 3), 0, 0), ("one", (4, 4, 8), 30, 75), ("two", (4,), 10, 25)]
+    boxes, bars = plots.network(stages).axes
+    assert [text.get_text() for text in boxes.texts] == ["8×8×3", "4×4×8", "4"]
+    assert [bar.get_height() for bar in bars.patches] == [0, 75, 25, 0, 75, 25]
+    assert boxes.patches[0].get_height() > boxes.patches[1].get_height() > boxes.patches[2].get_height()
+
+
+def test_a_veil_hides_what_is_low():
+    low_left = np.array([[0.0, 1.0]])
+    figure = plots.veiled(IMAGES[:2], [low_left, np.full((1, 2), np.nan)], ["map", "none"], columns=2)
+    veils = [axis.images[1].get_alpha() for axis in figure.axes]
+    assert veils[0][0, 0] == pytest.approx(0.85) and veils[0][0, 1] == 0 and not veils[1].any()
+
+
+def test_examples_show_each_class_twice():
+    part = Part(IMAGES, np.arange(12), np.arange(12) % 4, np.arange(12), np.arange(12))
+    figure = plots.examples(part, CLASSES)
+    assert [axis.get_title() for axis in figure.axes] == 2 * [name.capitalize() for name in CLASSES]
+    assert np.array_equal(figure.axes[4].images[0].get_array(), IMAGES[8])

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from bloodcell_lib import metrics, records, suite
+from bloodcell_lib import LESSONS, metrics, records, suite
 
 LABELS = np.array([0, 1, 2, 3] * 5)
 PROBABILITIES = np.eye(4)[np.where(np.arange(20) < 4, 0, LABELS)] * 0.9 + 0.025
@@ -90,3 +90,50 @@ def test_table_says_what_the_record_says(record, tmp_path):
     low, high = record["test"]["interval95"]["accuracy"]
     assert cells[:5] == ["cnn", "sample", "quick", "0", "60x80"]
     assert f"{100 * record['test']['accuracy']:.1f} [{100 * low:.1f}, {100 * high:.1f}]" in cells
+
+
+@pytest.fixture
+def nine(record, tmp_path):
+    """A record of every lesson's network."""
+    for model in LESSONS:
+        images = {"probabilities": PROBABILITIES, "labels": LABELS, "paths": np.arange(20).astype(str),
+                  "validation_paths": np.arange(20, 40).astype(str)}
+        records.write({**record, "model": model, "settings": {"epochs": 3}}, images, tmp_path)
+    return tmp_path
+
+
+def test_comparable_records_come_in_the_order_of_the_lessons(nine):
+    assert [found["model"] for found in records.comparable(nine)] == list(LESSONS)
+
+
+def test_every_missing_record_is_named(nine):
+    for model in ("resnet50", "cnn"):
+        (nine / f"{model}-quick-seed0.json").unlink()
+    with pytest.raises(records.RecordError, match=r"no record of cnn, resnet50 .*bloodcell run cnn resnet50"):
+        records.comparable(nine)
+    with pytest.raises(records.RecordError, match="seed 1"):
+        records.comparable(nine, seed=1)
+
+
+@pytest.mark.parametrize("change", [
+    {"settings": {"epochs": 4}}, {"image_size": [60, 81]},
+    {"dataset": {"name": "sample", "fingerprint": "1", "sizes": {"train": 80, "validation": 20, "test": 20}}}])
+def test_a_record_made_under_other_conditions_is_named(nine, change):
+    path = nine / "nasnet-quick-seed0.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(records.RecordError, match="differ from cnn: nasnet"):
+        records.comparable(nine)
+
+
+@pytest.mark.parametrize(("part", "culprit"), [("paths", "test images"), ("validation_paths", "validation images")])
+def test_a_differently_split_record_is_named(nine, part, culprit):
+    path = nine / "googlenet-quick-seed0.predictions.npz"
+    kept = dict(np.load(path))
+    np.savez(path, **kept | {part: np.roll(kept[part], 1)})  # another order is the same split
+    assert len(records.comparable(nine)) == 9
+    np.savez(path, **kept | {part: np.char.add(kept[part], "b")})
+    with pytest.raises(records.RecordError, match=f"googlenet .{culprit}"):
+        records.comparable(nine)
+    np.savez(path, probabilities=PROBABILITIES)
+    with pytest.raises(records.RecordError, match="googlenet"):
+        records.comparable(nine)

@@ -59,6 +59,21 @@ def test_what_is_done_is_skipped_and_what_changed_is_not(shelf, tmp_path, own_fo
     assert (tmp_path / "ran").read_text() == "xx"
 
 
+def test_the_reader_of_records_comes_last_and_is_never_skipped(shelf, tmp_path, own_folder, capsys):
+    (shelf / "01_bad.ipynb").unlink()
+    notebook(shelf / "01_comparison.ipynb", "print('read')")
+    arguments = ("run", "--data", str(own_folder), "--out", str(tmp_path / "out"), "--jobs", "2")
+    for states in (["done", "done", "done"], ["skipped", "skipped", "done"]):
+        lines = [line.split() for line in bloodcell(capsys, *arguments)[1].splitlines() if line.startswith("[")]
+        assert lines[-1][1] == "01_comparison" and [line[2] for line in lines] == states
+
+
+def test_numbers_given_as_text_reach_the_notebook_as_numbers(shelf, tmp_path, own_folder):
+    job, *_ = suite.plan(["good"], data=str(own_folder), out=tmp_path / "out", epochs="2", image_size="75x100",
+                         learning_rate="1e-4")
+    assert [job.parameters[name] for name in ("EPOCHS", "IMAGE_SIZE", "LEARNING_RATE")] == [2, [75, 100], 1e-4]
+
+
 def test_a_failed_notebook_is_tried_again(shelf, tmp_path, own_folder, capsys):
     arguments = ("run", "01", "--data", str(own_folder), "--out", str(tmp_path / "out"))
     assert [bloodcell(capsys, *arguments)[1].split()[2] for _ in range(2)] == ["failed", "failed"]

@@ -1,5 +1,7 @@
 """Training: its recipe, its best epoch, and a run that was interrupted."""
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
@@ -70,6 +72,13 @@ def test_the_checkpoint_is_the_best_epoch_on_validation(finished):
     best = max(run.history["val_accuracy"])
     equals = [loss for a, loss in zip(run.history["val_accuracy"], run.history["val_loss"], strict=True) if a == best]
     assert run.history["val_loss"][run.best_epoch - 1] == min(equals)
+
+
+def test_a_protocol_sets_the_momentum_of_batch_normalisation(tmp_path):
+    for wanted, expected in ((0.7, 0.7), (None, 0.9)):
+        network = models.build("cnn", SIZE)
+        training.fit(network, data(), replace(recipe(epochs=1), norm_momentum=wanted), out=tmp_path)
+        assert {layer.momentum for layer in network.layers if hasattr(layer, "momentum")} == {expected}
 
 
 def test_of_equal_accuracies_the_lower_loss_is_kept(tmp_path):

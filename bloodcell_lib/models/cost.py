@@ -5,6 +5,7 @@ import re
 from typing import NamedTuple
 
 import keras
+import pandas as pd
 from keras import layers
 
 NASNET_CELL = re.compile(r"(?:adjust|normal|reduction|separable)_.*?_(stem_\d|reduce_\d+|\d+)$")
@@ -51,14 +52,14 @@ def stages(model: keras.Model) -> list[Stage]:
             for name, members in groups.items()]
 
 
-def table(model: keras.Model) -> str:
-    """Return the stages as text, one line each, the totals last."""
+def table(model: keras.Model) -> pd.DataFrame:
+    """Return the stages laid out to read: a row each, the total last."""
     rows = stages(model)
     rows.append(Stage("total", rows[-1].shape, model.count_params(), multiply_adds(model)))
-    lines = [f"{'stage':<14}{'output':>16}{'parameters':>14}{'multiply-adds':>16}"]
-    for name, shape, parameters, count in rows:
-        lines.append(f"{name:<14}{'x'.join(map(str, shape)):>16}{parameters:>14,}{count:>16,}")
-    return "\n".join(lines)
+    return pd.DataFrame({
+        "shape": [" × ".join(map(str, row.shape)) for row in rows],
+        "parameters": [f"{row.parameters:,}" for row in rows],
+        "multiply-adds": [f"{row.multiply_adds:,}" for row in rows]}, index=[row.name for row in rows])
 
 
 def _by_stage(model: keras.Model):
