@@ -100,24 +100,25 @@ def curves(run: Run, times: float) -> Markdown:
     history, epochs = run.history, len(run.history["loss"])
     seconds = np.median(history["seconds"])
     best = history["val_accuracy"][run.best_epoch - 1]
+    train, validation, test = (_percent(history[f"{part}accuracy"][-1]) for part in ("", "val_", "test_"))
     return Markdown(
-        f"Validation was best in epoch {run.best_epoch} of {epochs}, with {best:.1%} right. In the last epoch the "
-        f"network had right {history['accuracy'][-1]:.1%} of the training images, {history['val_accuracy'][-1]:.1%} "
-        f"of validation and {history['test_accuracy'][-1]:.1%} of test. An epoch took {seconds:.1f} seconds. At this "
-        f"rate the full run takes about {seconds * epochs * times / 60:,.0f} minutes on this machine.")
+        f"Validation was best in epoch {run.best_epoch} of {epochs}, with {_percent(best)} right. In the last epoch "
+        f"the network had right {train} of the training images, {validation} of validation and {test} of test. An "
+        f"epoch took {seconds:.1f} seconds. At this rate the full run takes about {seconds * epochs * times / 60:,.0f} "
+        "minutes on this machine.")
 
 
 def result(record: dict) -> Markdown:
     """State the test accuracy with its interval, and what the interval is."""
     test = record["test"]
-    low, high = test["interval95"]["accuracy"]
+    accuracy, low, high = map(_percent, (test["accuracy"], *test["interval95"]["accuracy"]))
     units, unit = test["interval95"]["units"], test["interval95"]["unit"]
     drawn = {"photo": "Copies of one photograph succeed and fail together, so whole photographs are drawn, not images.",
              "image": "Which photograph is behind an image is not known here, so images are drawn one by one. If "
                       "several are copies of one photograph, the true interval is wider."}
     return Markdown(
-        f"{models.card(record['model']).title}: **test accuracy {test['accuracy']:.1%} [{low:.1%}, {high:.1%}]**, "
-        f"epoch {record['best_epoch']} of {len(record['history']['loss'])}.\n\nThe brackets hold a 95 % interval. It "
+        f"{models.card(record['model']).title}: **test accuracy {accuracy} [{low}, {high}]**, epoch "
+        f"{record['best_epoch']} of {len(record['history']['loss'])}.\n\nThe brackets hold a 95 % interval. It "
         f"is found by drawing {units} {unit}s again and again, as if the test set had been collected anew. "
         f"{drawn[unit]}")
 
@@ -137,7 +138,7 @@ def per_class(record: dict) -> pd.DataFrame:
     classes = [name.capitalize() for name in record["dataset"]["classes"]]
     table = pd.DataFrame(record["test"]["per_class"], index=classes)
     table.loc["mean"] = table.mean()
-    return table.map("{:.1%}".format)
+    return table.map(_percent)
 
 
 def beside_paper(record: dict) -> pd.DataFrame:
@@ -149,7 +150,7 @@ def beside_paper(record: dict) -> pd.DataFrame:
     rows = {"train": "accuracy", "validation": "val_accuracy", "test": "test_accuracy",
             "train loss": "loss", "validation loss": "val_loss", "test loss": "test_loss"}
     return pd.DataFrame({title: {row: f"{figures[key]:.4f}" if "loss" in key else
-                                 f"{100 * figures[key]:.{0 if title.startswith('paper') else 1}f} %"
+                                 _percent(figures[key], 0 if title.startswith("paper") else 1)
                                  for row, key in rows.items()} for title, figures in columns.items()})
 
 
@@ -202,6 +203,10 @@ def copies(record: dict, data: dataset.Dataset) -> Markdown:
     """Say how many validation images have a copy in training, and how far validation is above test."""
     share = np.isin(data.validation.photos, data.train.photos).mean()
     gap = record["validation"]["accuracy"] - record["test"]["accuracy"]
-    return Markdown((f"In this run, {share:.0%} of the validation images have a copy among the training images."
+    return Markdown((f"In this run, {_percent(share, 0)} of the validation images have a copy in the training images."
                      if data.photos_known else "Which photograph is behind which image is not recorded for this set.")
                     + f" At the best epoch, validation accuracy less test accuracy is {100 * gap:+.1f} points.")
+
+
+def _percent(share: float, digits: int = 1) -> str:
+    return f"{100 * share:.{digits}f} %"

@@ -47,10 +47,11 @@ def test_the_full_run_is_the_paper_on_the_archive():
 def test_sentences_follow_the_run(finished):
     run, set_, _, record, _ = finished
     said = lesson.curves(run, 10).data
-    assert f"best in epoch {run.best_epoch} of 4" in said and f"{run.history['accuracy'][-1]:.1%}" in said
+    assert f"best in epoch {run.best_epoch} of 4" in said
+    assert f"{100 * run.history['accuracy'][-1]:.1f} % of the train" in said
     test = record["test"]
-    low, high = test["interval95"]["accuracy"]
-    assert f"{test['accuracy']:.1%} [{low:.1%}, {high:.1%}]" in lesson.result(record).data
+    low, high = (f"{100 * end:.1f} %" for end in test["interval95"]["accuracy"])
+    assert f"{100 * test['accuracy']:.1f} % [{low}, {high}]" in lesson.result(record).data
     assert "drawn one by one" in lesson.result(record).data
     assert "not recorded" in lesson.copies(record, set_).data
 
@@ -69,8 +70,8 @@ def test_tables_show_the_record_and_the_paper(finished):
     record = finished[3]
     recall = record["test"]["per_class"]["recall"]
     shown = lesson.per_class(record)
-    assert shown.loc["Monocyte", "recall"] == f"{recall[2]:.1%}"
-    assert shown.loc["mean", "recall"] == f"{np.mean(recall):.1%}"
+    assert shown.loc["Monocyte", "recall"] == f"{100 * recall[2]:.1f} %"
+    assert shown.loc["mean", "recall"] == f"{100 * np.mean(recall):.1f} %"
     beside = lesson.beside_paper(record)
     assert beside.loc["test", "paper, Table 1"] == "72 %" and beside.loc["test loss", "paper, Table 1"] == "2.0388"
     assert beside.iloc[2, 2] == f"{100 * record['history']['test_accuracy'][-1]:.1f} %"
