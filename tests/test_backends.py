@@ -37,15 +37,15 @@ def test_both_backends_agree_to_four_digits(tmp_path):
         keras.utils.set_random_seed(1)
         size = (models.card(name).min_side + 3, models.card(name).min_side + 10)
         network = models.build(name, size)
-        rng = np.random.default_rng(1)
-        for variable in network.variables:  # as after training: no shift is zero, no running mean or variance untouched
-            if variable.path.endswith(("beta", "moving_mean", "bias")):
-                variable.assign(rng.normal(0, 0.1, variable.shape))
-            elif variable.path.endswith("moving_variance"):
-                variable.assign(rng.uniform(0.5, 1.5, variable.shape))
+        images = np.random.default_rng(1).integers(0, 256, (4, 3, 4, 3)).repeat(size[0] // 3, 1).repeat(size[1] // 4, 2)
+        images = keras.ops.image.resize(images.astype("float32"), size, interpolation="nearest")
+        for layer in network.layers:  # as after training: the running means and variances are those of the images
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.momentum = 0.0
+        network(images, training=True)
         paths.append(tmp_path / f"{name}.keras")
         network.save(paths[-1])
-        np.save(tmp_path / f"{name}.npy", rng.integers(0, 256, (2, *size, 3), np.uint8))
+        np.save(tmp_path / f"{name}.npy", keras.ops.convert_to_numpy(images))
     for backend in (keras.backend.backend(), OTHER):
         answer(backend, paths)
     for name in models.names():
@@ -53,4 +53,4 @@ def test_both_backends_agree_to_four_digits(tmp_path):
         scale = np.abs(here["features"]).max()
         assert scale > 0 and np.abs(here["features"] - there["features"]).max() < 1e-4 * scale, name
         assert np.abs(here["probabilities"] - there["probabilities"]).max() < 1e-4, name
-        assert np.abs(here["features"][0] - here["features"][1]).max() > 1e-3 * scale, f"{name} sees no difference"
+        assert np.abs(here["features"][0] - here["features"][1]).max() > 0.05 * scale, f"{name} sees no difference"
