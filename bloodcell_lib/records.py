@@ -2,6 +2,8 @@
 
 import json
 import os
+import zipfile
+import zlib
 from pathlib import Path
 
 import jsonschema
@@ -53,8 +55,8 @@ def write(record: dict, predictions: dict[str, np.ndarray], out: str | os.PathLi
     return folder / f"{name}.json"
 
 
-def read(path: str | os.PathLike) -> dict:
-    """Read a record and check it.
+def read(path: str | os.PathLike, schema: dict | None = None) -> dict:
+    """Read a record and check it, against `SCHEMA` or a stricter one.
 
     Raises:
         RecordError: it is missing, no JSON, lacks something or contradicts itself.
@@ -64,7 +66,7 @@ def read(path: str | os.PathLike) -> dict:
         record = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise RecordError(f"{path}: not a readable record ({error}). Run the model again.") from error
-    check(record, path)
+    check(record, path, schema)
     return record
 
 
@@ -92,7 +94,11 @@ def comparable(folder: str | os.PathLike | None = None, protocol: str = "quick",
         raise RecordError(f"no record of {', '.join(missing)} for protocol {protocol}, seed {seed} in {where}. Make "
                           f"them with: bloodcell run {' '.join(missing)} --protocol {protocol} --seed {seed} "
                           f"--out {where}, and the same --data and options as the others.")
-    found = [read(path) for path in paths.values()]
+    found = [read(path, COMPARED) for path in paths.values()]
+    for record, (model, path) in zip(found, paths.items(), strict=True):
+        name = stem(record["model"], record["protocol"], record["seed"])
+        if name != path.stem:
+            raise RecordError(f"{path}: holds the record of {name}. Run {model} again.")
     first, *others = ((record["model"], _conditions(record, where)) for record in found)
     wrong = [f"{model} ({key})" for model, values in others for key in values if values[key] != first[1][key]]
     if wrong:
@@ -105,22 +111,27 @@ def _conditions(record: dict, folder: Path) -> dict:
     """What must be equal for two records to be compared."""
     try:
         with np.load(folder / record["predictions"]) as kept:
+            for part, prefix in (("validation", "validation_"), ("test", "")):
+                matrix = metrics.confusion(kept[f"{prefix}labels"], kept[f"{prefix}probabilities"])
+                if matrix.tolist() != record[part]["confusion"]:
+                    raise ValueError(f"their confusion matrix of {part} is not the record's")
             images = {part: sorted(kept[name].tolist()) for part, name in
                       (("validation images", "validation_paths"), ("test images", "paths"))}
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise RecordError(f"{folder / record['predictions']}: not the predictions of {record['model']} ({error}). "
                           "Run the model again.") from error
     return {"data": record["dataset"]["fingerprint"], "sizes": record["dataset"]["sizes"],
             "settings": record.get("settings"), "image size": record["image_size"], **images}
 
 
-def check(record: dict, path: str | os.PathLike = "record") -> None:
+def check(record: dict, path: str | os.PathLike = "record", schema: dict | None = None) -> None:
     """Hold a record against the schema and against itself.
 
     Raises:
         RecordError: it names the path, the key and what is wrong.
     """
-    errors = sorted(jsonschema.Draft202012Validator(SCHEMA).iter_errors(record), key=lambda e: list(map(str, e.path)))
+    found = jsonschema.Draft202012Validator(schema or SCHEMA).iter_errors(record)
+    errors = sorted(found, key=lambda e: list(map(str, e.path)))
     if errors:
         where = "/".join(map(str, errors[0].path)) or "the record"
         raise RecordError(f"{path}: {where}: {errors[0].message}. Run the model again.")
@@ -182,3 +193,7 @@ SCHEMA = _shape(
     history=_shape(loss=_SERIES, accuracy=_SERIES, val_loss=_SERIES, val_accuracy=_SERIES),
     seconds=_shape(epochs=_SERIES, total=_NUMBER), best_epoch={"type": "integer", "minimum": 1},
     validation=_PART, test=_PART, predictions=_TEXT, resumed=_FLAG)
+COMPARED = {"allOf": [SCHEMA, _shape(  # what the comparison reads besides; older records lack some of it
+    settings={"type": "object"}, multiply_adds=_WHOLE, seconds=_shape(per_image=_NUMBER),
+    dataset=_shape(classes={"type": "array", "items": _TEXT}), test=_shape(interval95=_shape(units=_WHOLE)),
+    history=_shape(test_loss=_SERIES, test_accuracy=_SERIES))]}

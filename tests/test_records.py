@@ -97,8 +97,12 @@ def nine(record, tmp_path):
     """A record of every lesson's network."""
     for model in LESSONS:
         images = {"probabilities": PROBABILITIES, "labels": LABELS, "paths": np.arange(20).astype(str),
-                  "validation_paths": np.arange(20, 40).astype(str)}
-        records.write({**record, "model": model, "settings": {"epochs": 3}}, images, tmp_path)
+                  "validation_paths": np.arange(20, 40).astype(str), "validation_probabilities": PROBABILITIES,
+                  "validation_labels": LABELS}
+        records.write({**record, "model": model, "settings": {"epochs": 3}, "multiply_adds": 5,
+                       "dataset": {**record["dataset"], "classes": list("abcd")},
+                       "history": {**record["history"], "test_loss": [1.0] * 3, "test_accuracy": [0.5] * 3},
+                       "seconds": {**record["seconds"], "per_image": 0.1}}, images, tmp_path)
     return tmp_path
 
 
@@ -117,7 +121,8 @@ def test_every_missing_record_is_named(nine):
 
 @pytest.mark.parametrize("change", [
     {"settings": {"epochs": 4}}, {"image_size": [60, 81]},
-    {"dataset": {"name": "sample", "fingerprint": "1", "sizes": {"train": 80, "validation": 20, "test": 20}}}])
+    {"dataset": {"name": "sample", "fingerprint": "1", "classes": list("abcd"),
+                 "sizes": {"train": 80, "validation": 20, "test": 20}}}])
 def test_a_record_made_under_other_conditions_is_named(nine, change):
     path = nine / "nasnet-quick-seed0.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
@@ -137,3 +142,31 @@ def test_a_differently_split_record_is_named(nine, part, culprit):
     np.savez(path, probabilities=PROBABILITIES)
     with pytest.raises(records.RecordError, match="googlenet"):
         records.comparable(nine)
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK half a file"])
+def test_damaged_predictions_are_named(nine, damage):
+    path = nine / "googlenet-quick-seed0.predictions.npz"
+    path.write_bytes(damage)
+    with pytest.raises(records.RecordError, match="googlenet"):
+        records.comparable(nine)
+
+
+def test_a_record_or_predictions_of_another_run_are_named(nine):
+    path = nine / "googlenet-quick-seed0.predictions.npz"
+    kept = dict(np.load(path))
+    np.savez(path, **kept | {"probabilities": np.roll(PROBABILITIES, 1, axis=1)})
+    with pytest.raises(records.RecordError, match="predictions of googlenet .*confusion matrix of test"):
+        records.comparable(nine)
+    (nine / "googlenet-quick-seed0.json").write_bytes((nine / "cnn-quick-seed0.json").read_bytes())
+    with pytest.raises(records.RecordError, match="holds the record of cnn-quick-seed0"):
+        records.comparable(nine)
+
+
+def test_a_record_that_lacks_what_is_compared_is_named(nine):
+    path = nine / "googlenet-quick-seed0.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(spoil(record, "multiply_adds")))
+    with pytest.raises(records.RecordError, match="googlenet.*multiply_adds"):
+        records.comparable(nine)
+    assert len(records.read_all(nine)) == 9
