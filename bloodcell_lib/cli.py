@@ -34,8 +34,11 @@ def data(options: argparse.Namespace) -> int:
     print(f"{'':12} " + " ".join(f"{name:>{width}}" for name in catalogue.classes))
     for split in sorted({split for split, _ in counts}):
         print(f"{split or 'images':12} " + " ".join(f"{counts[split, name]:>{width},}" for name in catalogue.classes))
-    photos = len(set(catalogue.photos.values()))
-    print(f"photographs behind them: {photos or 'unknown'}\nfingerprint: {catalogue.fingerprint}")
+    photos = set(catalogue.photos.values())
+    print(f"photographs behind them: {len(photos) or f'unknown: {catalogue.unknown}'}")
+    if photos:
+        print(f"different cells: {len({catalogue.cells.get(photo, photo) for photo in photos})}")
+    print(f"fingerprint: {catalogue.fingerprint}")
     return 0
 
 
@@ -80,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
 
     one = commands.add_parser("run", help="execute notebooks headless, skipping what is done; end with the table")
     one.add_argument("notebook", nargs="*", help="model, number, name or path of a notebook; none means all")
-    one.add_argument("--protocol", default="quick", help="quick, paper or grouped (default: %(default)s)")
+    one.add_argument("--protocol", default="quick", help="quick, paper, grouped, or fold:K/N (default: %(default)s)")
     one.add_argument("--data", help=DATA_HELP)
     one.add_argument("--seed", type=_whole, default=0, help="default: %(default)s")
     one.add_argument("--out", help="folder of executed notebooks, records and checkpoints (default: runs/)")

@@ -20,9 +20,9 @@ import numpy as np
 import platformdirs
 from filelock import FileLock
 from PIL import Image, ImageOps
-from sklearn.model_selection import train_test_split
 from tqdm import tqdm
 
+from bloodcell_lib import splits
 from bloodcell_lib.sources import CLASSES, DatasetError, Entry, Source, open_source
 
 __all__ = ["CARDS", "CLASSES", "Catalogue", "Dataset", "DatasetError", "Part", "describe", "load", "locate",
@@ -41,6 +41,9 @@ CARDS = {
     "sample": {"TRAIN": (240,) * 4, "TEST": (80,) * 4, "TEST_SIMPLE": (5,) * 4},
 }
 ARCHIVE_KEY = re.compile(r"\w+/\w+/_\d+_\d+\.jpeg")
+TABLES = Path(__file__).parents[1] / "data"  # the project's tables of the archive
+PROVENANCE = ("split", "class", "file", "photograph")
+SAME_CELL = ("photograph_a", "photograph_b", "judgement")
 CARD_SIZE = (320, 240)  # width, height of every TRAIN, TEST and TEST_SIMPLE image, RGB
 
 
@@ -50,7 +53,8 @@ class Part:
 
     `images` uint8 (N, height, width, 3); `labels` int64 (N,), an index into the dataset's classes;
     `photos` str (N,), the photograph each image was made from, or the image's own key where unknown;
-    `paths` str (N,), the file inside the zip or folder.
+    `paths` str (N,), the file inside the zip or folder; `cells` str (N,), a name that the photographs of one
+    white cell share: a photograph's own, but for the few cells photographed twice.
     """
 
     memory_map: np.ndarray  # all images of the set
@@ -58,6 +62,7 @@ class Part:
     labels: np.ndarray
     photos: np.ndarray
     paths: np.ndarray
+    cells: np.ndarray
 
     @cached_property
     def images(self) -> np.ndarray:
@@ -95,14 +100,19 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """A data set listed and checked, not yet decoded."""
+    """A data set listed and checked, not yet decoded.
+
+    `photos` is empty where the photographs are unknown, and `unknown` then says why.
+    """
 
     source: Source
     entries: list[Entry]
     classes: tuple[str, ...]
     name: str
     fingerprint: str
-    photos: dict[str, str]  # image key -> photograph; empty where unknown
+    photos: dict[str, str]  # image key -> photograph
+    cells: dict[str, str]  # photograph -> name of its cell, where a cell was photographed more than once
+    unknown: str
 
 
 def load(data: str | os.PathLike | None = None, image_size: tuple[int, int] = (120, 160),
@@ -113,9 +123,10 @@ def load(data: str | os.PathLike | None = None, image_size: tuple[int, int] = (1
         data: a zip, a folder, "kaggle" or "sample"; None looks at BLOODCELL_DATA, then for a downloaded
             archive, then takes the sample and says so.
         image_size: height and width in pixels.
-        split: "paper", a random 80/20 division of TRAIN stratified by class; or "grouped", the same
-            division of the photographs, so that no photograph is on both sides. TEST stays as it is; a
-            folder without TRAIN and TEST gives a fifth of its images, or photographs, to TEST.
+        split: "paper", a random 80/20 division of TRAIN stratified by class; "grouped", the same division of
+            the photographs, so that no photograph is on both sides, and no cell that was photographed twice.
+            TEST stays as it is; a folder without TRAIN and TEST gives a fifth of its images, or photographs,
+            to TEST. "fold:K/N" pools TRAIN and TEST, and tests on the K-th of N shares of all photographs.
         seed: of the division and of the choice that `limit` makes.
         limit: at most this many images in each part, stratified by class.
 
@@ -127,21 +138,24 @@ def load(data: str | os.PathLike | None = None, image_size: tuple[int, int] = (1
     """
     image_size = _check_arguments(image_size, split, seed, limit)
     catalogue = describe(data)
-    if split == "grouped" and not catalogue.photos:
-        raise DatasetError(f"{catalogue.source.root}: split='grouped' needs the photograph behind each image, and "
-                           "no provenance.csv (columns split,class,file,photograph) lies beside the images. "
-                           "Add one, or use split='paper'.")
+    if split != "paper" and not catalogue.photos:
+        raise DatasetError(f"{catalogue.source.root}: split={split!r} needs the photograph behind each image, and "
+                           f"{catalogue.unknown}, or use split='paper'.")
     images = _decoded(catalogue, image_size)
     labels = np.array([catalogue.classes.index(entry.label) for entry in catalogue.entries])
-    photos = np.array([catalogue.photos.get(entry.key, entry.key) for entry in catalogue.entries])
+    photos = np.array([catalogue.photos.get(entry.key, "") for entry in catalogue.entries])
+    cells = np.array([catalogue.cells.get(photo, photo) for photo in photos])
     paths = np.array([entry.path for entry in catalogue.entries])
-    rows = _split(catalogue, labels, photos, split, seed)
+    parts = np.array([entry.split for entry in catalogue.entries])
+    rows = splits.divide(parts, labels, photos, cells, split, seed)
+    names = np.where(photos != "", photos, [entry.key for entry in catalogue.entries])
+    cells = np.where(photos != "", cells, names)
 
     def part(name: str) -> Part | None:
         if not len(rows[name]):
             return None
-        chosen = _limited(rows[name], labels, limit, seed)
-        return Part(images, chosen, labels[chosen], photos[chosen], paths[chosen])
+        chosen = splits.limited(rows[name], labels, limit, seed)
+        return Part(images, chosen, labels[chosen], names[chosen], paths[chosen], cells[chosen])
 
     return Dataset(*(part(name) for name in ("train", "validation", "test", "simple")), catalogue.classes,
                    catalogue.name, catalogue.fingerprint, split, bool(catalogue.photos))
@@ -153,12 +167,15 @@ def describe(data: str | os.PathLike | None = None) -> Catalogue:
     entries = source.images()
     found = {entry.label for entry in entries}
     classes = tuple(c for c in CLASSES if c in found) + tuple(sorted(found.difference(CLASSES)))
-    photos = _read_provenance(source, entries)
-    name = _name(source, entries, classes, bool(photos))
+    own = source.find("provenance.csv")
+    name = _name(source, entries, classes, own is not None)
+    photos, unknown = _photos(source, entries, own, name)
+    cells = _cells(source, own, photos)
     digest = hashlib.sha256()
     for entry in entries:
         digest.update(f"{entry.key} {entry.size} {entry.crc:08x}\n".encode(errors="surrogateescape"))
-    return Catalogue(source, entries, classes, name, digest.hexdigest()[:16], photos)
+    return Catalogue(source, entries, classes, name, digest.hexdigest()[:16], photos, cells,
+                     unknown)
 
 
 def locate(data: str | os.PathLike | None = None) -> Path:
@@ -237,8 +254,7 @@ def _boxes(xml: bytes, where: str) -> list[tuple[str, int, int, int, int]]:
 
 
 def _check_arguments(image_size: tuple[int, int], split: str, seed: int, limit: int | None) -> tuple[int, int]:
-    if split not in ("paper", "grouped"):
-        raise DatasetError(f"split={split!r} is unknown. Choose 'paper' or 'grouped'.")
+    splits.fold_of(split)
     try:
         height, width = map(operator.index, image_size)  # a NumPy integer would not survive in the array's header
     except (TypeError, ValueError):
@@ -313,61 +329,59 @@ def _name(source: Source, entries: list[Entry], classes: tuple[str, ...], photos
     return "blood-cells"
 
 
-def _read_provenance(source: Source, entries: list[Entry]) -> dict[str, str]:
-    """Read provenance.csv (split,class,file,photograph), where there is one."""
-    path = source.find("provenance.csv")
-    if path is None:
-        return {}
-    photos = {}
-    with _naming(f"{source.root}/{path}", "a table with the columns split,class,file,photograph"):
-        for row in csv.DictReader(io.StringIO(source.read(path).decode("utf-8-sig"))):
-            key = "/".join(filter(None, (row["split"], row["class"], row["file"])))
-            if photos.setdefault(key, row["photograph"]) != row["photograph"]:
-                raise ValueError(f"two photographs for {key}")
+def _photos(source: Source, entries: list[Entry], own: str | None, name: str) -> tuple[dict[str, str], str]:
+    """Read which photograph is behind each image: beside the images, or in the project's table of the archive.
+
+    Returns:
+        (key -> photograph, ""), or ({}, why it is unknown).
+    """
+    if own is None and name != "blood-cells":
+        return {}, "no provenance.csv (columns split,class,file,photograph) lies beside the images. Add one"
+    if own is None and not (TABLES / "provenance.csv").exists():
+        return {}, f"{TABLES / 'provenance.csv'} is missing. Restore it from the project"
+    where = f"{source.root}/{own}" if own else str(TABLES / "provenance.csv")
+    found = {}
+    for row in _rows(source.read(own) if own else Path(where).read_bytes(), where, PROVENANCE):
+        key = "/".join(filter(None, (row["split"], row["class"], row["file"])))
+        if found.setdefault(key, row)["photograph"] != row["photograph"]:
+            raise DatasetError(f"{where}: names two photographs for {key}. Keep the row that is right.")
     for entry in entries:
-        if not photos.get(entry.key):
-            raise DatasetError(f"{source.root}/{path}: no photograph is given for {entry.key}. "
-                               "Add its row, or remove the table.")
-    return photos
+        row = found.get(entry.key)
+        if row is None:
+            raise DatasetError(f"{where}: no row for {entry.key}. Add it, its photograph left empty if that is "
+                               "unknown, or remove the table.")
+        if row.get("crc32", f"{entry.crc:08x}") != f"{entry.crc:08x}":
+            changed = (f"{entry.key} is not the file that {where} was made from (CRC-32 {entry.crc:08x}, there "
+                       f"{row['crc32']}). Get the original images, or make a table of these")
+            if own:
+                raise DatasetError(f"{source.root}: {changed}.")
+            return {}, changed
+    return {entry.key: found[entry.key]["photograph"] for entry in entries if found[entry.key]["photograph"]}, ""
 
 
-def _split(catalogue: Catalogue, labels: np.ndarray, photos: np.ndarray, split: str,
-           seed: int) -> dict[str, np.ndarray]:
-    """Row numbers of each part."""
-    of = np.array([entry.split for entry in catalogue.entries])
-    units = photos if split == "grouped" else np.array([entry.key for entry in catalogue.entries])
-    if (of == "").all():  # one folder of classes: the same TEST for every seed
-        rest, test = _divide(np.arange(len(of)), labels, units, 0)
-    else:
-        rest, test = np.flatnonzero(of == "TRAIN"), np.flatnonzero(of == "TEST")
-    train, validation = _divide(rest, labels, units, seed)
-    return {"train": train, "validation": validation, "test": test, "simple": np.flatnonzero(of == "TEST_SIMPLE")}
+def _cells(source: Source, own: str | None, photos: dict[str, str]) -> dict[str, str]:
+    """Read which photographs show the same cell; each is given the name of the first of them."""
+    path = source.find("same_cell.csv") if own else "same_cell.csv" if photos else None
+    if path is None or not own and not (TABLES / path).exists():
+        return {}
+    where = f"{source.root}/{path}" if own else str(TABLES / path)
+    cells = {}
+    for row in _rows(source.read(path) if own else Path(where).read_bytes(), where, SAME_CELL):
+        if row["judgement"] == "same cell":
+            pair = row["photograph_a"], row["photograph_b"]
+            joined = {cells.setdefault(photo, photo) for photo in pair}
+            cells = {photo: min(joined) if cell in joined else cell for photo, cell in cells.items()}
+    return cells
 
 
-def _divide(rows: np.ndarray, labels: np.ndarray, units: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Divide rows 80/20 by unit, stratified by class, each unit whole."""
-    names, first, inverse = np.unique(units[rows], return_index=True, return_inverse=True)
-    try:
-        _, held = train_test_split(np.arange(len(names)), test_size=0.2, random_state=seed,
-                                   stratify=labels[rows][first])
-    except ValueError as error:
-        raise DatasetError(f"too few images or photographs to divide 80/20 by class ({error}). "
-                           "Each class needs two at least, and there must be one held out for each class.") from error
-    out = np.isin(inverse, held)
-    return rows[~out], rows[out]
-
-
-def _limited(rows: np.ndarray, labels: np.ndarray, limit: int | None, seed: int) -> np.ndarray:
-    if limit is None or limit >= len(rows):
-        return rows
-    if limit < (classes := len(np.unique(labels[rows]))):
-        raise DatasetError(f"limit={limit} leaves a class without an image. Give {classes} or more, or None for all.")
-    shuffled = np.random.RandomState(seed).permutation(rows)  # a frozen stream: the same in every NumPy
-    place = np.empty(len(rows))  # how far down its class a row stands, 0..1
-    for label in np.unique(labels[rows]):
-        of = labels[shuffled] == label
-        place[of] = np.arange(of.sum()) / of.sum()
-    return np.sort(shuffled[np.argsort(place, kind="stable")[:limit]])
+def _rows(table: bytes, where: str, columns: tuple[str, ...]) -> list[dict[str, str]]:
+    """Read a CSV table that must have some columns."""
+    expected = f"a table with the columns {','.join(columns)}"
+    with _naming(where, expected):
+        rows = list(csv.DictReader(io.StringIO(table.decode("utf-8-sig"))))
+    if any(row.get(column) is None for row in rows for column in columns):
+        raise DatasetError(f"{where}: a row lacks a column. Expected {expected}; restore or remove it.")
+    return rows
 
 
 def _decoded(catalogue: Catalogue, image_size: tuple[int, int]) -> np.ndarray:

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, fields, replace
 
+from bloodcell_lib import splits
+
 
 @dataclass(frozen=True)
 class Protocol:
@@ -41,15 +43,19 @@ def get(name: str, /, **overrides) -> Protocol:
     """Return a protocol, some of its values replaced.
 
     Args:
-        name: one of `PROTOCOLS`.
+        name: one of `PROTOCOLS`, or "fold:K/N": the recipe of `grouped`, tested on the K-th of N shares of all
+            photographs, and named "foldKofN" for its files.
         overrides: values by field name; None keeps the protocol's own. Names may be upper case, as a
             notebook's parameters are.
 
     Raises:
         ValueError: a name is unknown or a value cannot work.
     """
-    if name not in PROTOCOLS:
-        raise ValueError(f"no protocol is named {name!r}. Choose one of: {', '.join(PROTOCOLS)}.")
+    base = PROTOCOLS.get(name)
+    if base is None and str(name).startswith("fold:"):
+        base = replace(PROTOCOLS["grouped"], name="fold{}of{}".format(*splits.fold_of(name)), split=name)
+    if base is None:
+        raise ValueError(f"no protocol is named {name!r}. Choose one of: {', '.join(PROTOCOLS)}, or fold:K/N.")
     chosen = {key.lower(): value for key, value in overrides.items() if value is not None}
     known = {field.name for field in fields(Protocol)} - {"name"}
     if unknown := sorted(chosen.keys() - known):
@@ -57,7 +63,7 @@ def get(name: str, /, **overrides) -> Protocol:
     for key, check in _CHECKS.items():
         if key in chosen:
             chosen[key] = check(key, chosen[key])
-    return replace(PROTOCOLS[name], **chosen)
+    return replace(base, **chosen)
 
 
 def _whole(key: str, value) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 import jsonschema
 import numpy as np
 
-from bloodcell_lib import LESSONS, metrics
+from bloodcell_lib import LESSONS, metrics, protocols
 
 
 class RecordError(ValueError):
@@ -88,7 +88,8 @@ def comparable(folder: str | os.PathLike | None = None, protocol: str = "quick",
             names each of them, and the command that makes them anew.
     """
     where = out_dir(folder)
-    paths = {model: where / f"{stem(model, protocol, seed)}.json" for model in LESSONS}
+    name = protocols.get(protocol).name
+    paths = {model: where / f"{stem(model, name, seed)}.json" for model in LESSONS}
     missing = [model for model, path in paths.items() if not path.exists()]
     if missing:
         raise RecordError(f"no record of {', '.join(missing)} for protocol {protocol}, seed {seed} in {where}. Make "

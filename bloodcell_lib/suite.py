@@ -100,11 +100,11 @@ def plan(wanted: list[str], protocol: str = "quick", data: str | None = None, se
         parameters[key.upper()] = list(value) if isinstance(value, tuple) else value
     jobs = []
     for notebook in find(wanted):
-        stem = records.stem(notebook.stem, protocol, seed)
+        stem = records.stem(notebook.stem, recipe.name, seed)
         model = notebook.stem[3:]
         stamp = {"source": hashlib.sha256(notebook.read_bytes()).hexdigest()[:16], "fingerprint": source.fingerprint,
                  "parameters": {k: v for k, v in parameters.items() if k not in ("DATA", "OUT")}}
-        record = folder / f"{records.stem(model, protocol, seed)}.json" if model in LESSONS else None
+        record = folder / f"{records.stem(model, recipe.name, seed)}.json" if model in LESSONS else None
         jobs.append(Job(notebook, folder / f"{stem}.ipynb", parameters, stamp, record, model in READERS))
     return jobs
 

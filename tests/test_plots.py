@@ -94,7 +94,7 @@ def test_a_veil_hides_what_is_low():
 
 
 def test_examples_show_each_class_twice():
-    part = Part(IMAGES, np.arange(12), np.arange(12) % 4, np.arange(12), np.arange(12))
+    part = Part(IMAGES, np.arange(12), np.arange(12) % 4, *[np.arange(12)] * 3)
     figure = plots.examples(part, CLASSES)
     assert [axis.get_title() for axis in figure.axes] == 2 * [name.capitalize() for name in CLASSES]
     assert np.array_equal(figure.axes[4].images[0].get_array(), IMAGES[8])

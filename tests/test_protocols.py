@@ -1,5 +1,7 @@
 """Protocols: their values, and values that cannot work."""
 
+from dataclasses import replace
+
 import pytest
 
 from bloodcell_lib import protocols
@@ -18,7 +20,14 @@ def test_none_keeps_and_a_value_replaces():
     assert protocols.get("paper", image_size=[60, 80]).image_size == (60, 80)
 
 
+def test_a_fold_is_grouped_on_other_photographs():
+    fold, grouped = protocols.get("fold:2/5", EPOCHS=3), protocols.get("grouped", EPOCHS=3)
+    assert (fold.name, fold.split) == ("fold2of5", "fold:2/5")
+    assert replace(fold, name="grouped", split="grouped") == grouped
+
+
 @pytest.mark.parametrize(("name", "overrides", "culprit"), [
+    ("fold:6/5", {}, "K goes from 1 to N"), ("fold", {}, "fold:K/N"),
     ("papre", {}, "papre"), ("quick", {"EPOCHS": 0}, "epochs=0"), ("quick", {"EPOCHS": 1.5}, "epochs=1.5"),
     ("quick", {"EPOCHS": True}, "epochs=True"), ("quick", {"EPOCHS": "many"}, "many"),
     ("quick", {"LEARNING_RATE": -1}, "learning_rate=-1"), ("quick", {"LEARNING_RATE": float("nan")}, "nan"),
