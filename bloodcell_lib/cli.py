@@ -68,6 +68,8 @@ def table(options: argparse.Namespace) -> int:
     if not found:
         raise ValueError(f"no record in {options.folder or records.out_dir()}. Make one with: bloodcell run cnn")
     print(suite.table(found))
+    if seeds := suite.seeds(found):
+        print(f"\nOver seeds, mean ± standard deviation:\n\n{seeds}")
     return 0
 
 

@@ -13,7 +13,7 @@ import nbformat
 import papermill
 from traitlets.config import Config
 
-from bloodcell_lib import LESSONS, dataset, protocols, records
+from bloodcell_lib import LESSONS, dataset, metrics, protocols, records
 
 PARAMETERS = ("PROTOCOL", "DATA", "SEED", "OUT", "IMAGE_SIZE", "BATCH_SIZE", "EPOCHS", "LEARNING_RATE", "LIMIT")
 READERS = ("comparison",)
@@ -171,21 +171,40 @@ def table(found: list[dict]) -> str:
     """
     head = ["model", "data", "protocol", "seed", "size", "train, last", "validation", "test", "test, last", "F1",
             "unit", "s/epoch"]
-    rows = [head, ["---"] * len(head)] + [_row(record) for record in found]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+    return _aligned([head, *map(_row, found)])
+
+
+def seeds(found: list[dict]) -> str:
+    """Lay out how far accuracy moves with the seed: mean ± standard deviation, in percent; "" if none has two seeds.
+
+    This is the luck of training. The brackets of `table` are the luck of the test photographs.
+    """
+    def moved(figure: dict) -> str:
+        return f"{100 * figure['mean']:.1f} ± {100 * figure['std']:.1f}"
+
+    rows = [[row["model"], row["data"], row["protocol"], ", ".join(map(str, row["seeds"])), moved(row["validation"]),
+             moved(row["test"])] for row in metrics.over_seeds(found) if len(row["seeds"]) > 1]
+    return _aligned([["model", "data", "protocol", "seeds", "validation", "test"], *rows]) if rows else ""
+
+
+def _aligned(rows: list[list[str]]) -> str:
+    """Lay out rows, the first of which is the head, as a Markdown table."""
+    rows = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     rows[1] = ["-" * width for width in widths]
     return "\n".join("| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
                      for row in rows)
 
 
 def _row(record: dict) -> list[str]:
-    def bracketed(part: str) -> str:
-        low, high = record[part]["interval95"]["accuracy"]
-        return f"{100 * record[part]['accuracy']:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+    def bracketed(share: float, ends: list[float] | None) -> str:
+        return f"{100 * share:.1f}" + (f" [{100 * ends[0]:.1f}, {100 * ends[1]:.1f}]" if ends else "")
 
+    validation, test = (bracketed(record[part]["accuracy"], record[part]["interval95"]["accuracy"])
+                        for part in ("validation", "test"))
+    f1 = bracketed(mean(record["test"]["per_class"]["f1"]), record["test"]["interval95"].get("macro", {}).get("f1"))
     history, seconds = record["history"], record["seconds"]["epochs"]
     last_test = f"{100 * history['test_accuracy'][-1]:.1f}" if "test_accuracy" in history else ""
     return [record["model"], record["dataset"]["name"], record["protocol"], str(record["seed"]),
-            "x".join(map(str, record["image_size"])), f"{100 * history['accuracy'][-1]:.1f}", bracketed("validation"),
-            bracketed("test"), last_test, f"{100 * mean(record['test']['per_class']['f1']):.1f}",
-            record["test"]["interval95"]["unit"], f"{mean(seconds):.1f}"]
+            "x".join(map(str, record["image_size"])), f"{100 * history['accuracy'][-1]:.1f}", validation, test,
+            last_test, f1, record["test"]["interval95"]["unit"], f"{mean(seconds):.1f}"]
