@@ -1,7 +1,15 @@
 """Figures that say how well a classifier does, and how sure that is."""
 
+import json
+from itertools import combinations
+from statistics import mean, stdev
+
 import numpy as np
-from sklearn.metrics import confusion_matrix, log_loss
+from sklearn.metrics import brier_score_loss, confusion_matrix, log_loss
+
+METHOD = "Dirichlet by class, design effect of photographs"
+PRIOR = 0.3  # of a photograph, added where photographs are few; chosen, as the method was, by benchmarks/intervals.py
+COVERAGE = (0.94, 0.987)  # of the 95 % interval of accuracy: lowest and highest of the benchmark's scenarios
 
 
 def confusion(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
@@ -22,14 +30,14 @@ def outcomes(matrix: np.ndarray) -> dict[str, np.ndarray]:
     image of another class given to another class; a false negative (fn) an image of this class missed.
 
     Args:
-        matrix: confusion matrix (classes, classes), rows true.
+        matrix: confusion matrix (..., classes, classes), rows true.
 
     Returns:
-        tp, tn, fp, fn: counts (classes,).
+        tp, tn, fp, fn: counts (..., classes).
     """
-    tp = np.diag(matrix)
-    fp, fn = matrix.sum(0) - tp, matrix.sum(1) - tp
-    return {"tp": tp, "tn": matrix.sum() - tp - fp - fn, "fp": fp, "fn": fn}
+    tp = np.diagonal(matrix, axis1=-2, axis2=-1)
+    fp, fn = matrix.sum(-2) - tp, matrix.sum(-1) - tp
+    return {"tp": tp, "tn": matrix.sum((-2, -1))[..., None] - tp - fp - fn, "fp": fp, "fn": fn}
 
 
 def per_class(matrix: np.ndarray) -> dict[str, np.ndarray]:
@@ -38,10 +46,10 @@ def per_class(matrix: np.ndarray) -> dict[str, np.ndarray]:
     Source: the paper, equations 8 to 11.
 
     Args:
-        matrix: confusion matrix (classes, classes), rows true.
+        matrix: confusion matrix (..., classes, classes), rows true.
 
     Returns:
-        accuracy, precision, recall, f1: fractions (classes,).
+        accuracy, precision, recall, f1: fractions (..., classes).
     """
     count = outcomes(matrix)
     tp, tn, fp, fn = (count[name] for name in ("tp", "tn", "fp", "fn"))
@@ -49,42 +57,145 @@ def per_class(matrix: np.ndarray) -> dict[str, np.ndarray]:
             "recall": _ratio(tp, tp + fn), "f1": _ratio(2 * tp, 2 * tp + fp + fn)}
 
 
-def accuracy(matrix: np.ndarray) -> float:
-    """Return the fraction of images on the diagonal."""
-    return float(np.trace(matrix) / matrix.sum())
+def accuracy(matrix: np.ndarray) -> np.ndarray:
+    """Return the fraction (...,) of images on the diagonal of confusion matrices (..., classes, classes)."""
+    return np.trace(matrix, axis1=-2, axis2=-1) / matrix.sum((-2, -1))
 
 
-def macro(matrix: np.ndarray) -> dict[str, float]:
-    """Return the unweighted means over classes of `per_class`."""
-    return {name: float(values.mean()) for name, values in per_class(matrix).items()}
+def macro(matrix: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the unweighted means (...,) over classes of `per_class`."""
+    return {name: values.mean(-1) for name, values in per_class(matrix).items()}
 
 
-def accuracy_interval(labels: np.ndarray, correct: np.ndarray, clusters: np.ndarray, level: float = 0.95,
-                      resamples: int = 2000, seed: int = 0) -> tuple[float, float]:
-    """Return a percentile interval of accuracy by resampling whole clusters within each class.
-
-    Copies of one photograph succeed and fail together, so the photograph is drawn, not the image.
-    Source: Davison & Hinkley 1997, section 3.8.
+def by_photograph(labels: np.ndarray, answers: np.ndarray, photos: np.ndarray,
+                  classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Count the answers that were given to the copies of each photograph.
 
     Args:
-        labels: class of each image (N,).
-        correct: whether each image was classified rightly (N,).
-        clusters: the photograph of each image (N,).
-        level: the interval's nominal coverage.
-        resamples: bootstrap draws.
+        labels: true class of each image (N,).
+        answers: predicted class of each image (N,).
+        photos: the photograph of each image (N,); one whose images have two true classes counts as two.
+        classes: how many classes there are.
+
+    Returns:
+        (counts, true): answers by predicted class (photographs, classes), true class (photographs,).
+    """
+    names, name = np.unique(photos, return_inverse=True)
+    found, photo = np.unique(np.asarray(labels, np.int64) * len(names) + name, return_inverse=True)
+    counts = np.zeros((len(found), classes), int)
+    np.add.at(counts, (photo, answers), 1)
+    return counts, found // len(names)
+
+
+def likeness(counts: np.ndarray, true: np.ndarray) -> np.ndarray:
+    """Estimate the intraclass correlation: how far the copies of a photograph are right and wrong together.
+
+    Two copies disagree if one is right and one wrong. The correlation is 1 less how often copies of one photograph
+    disagree over how often copies of two photographs of the class do. `PRIOR` is added to the latter: where nearly
+    nothing was wrong, nothing can be learned about it, and a photograph counts as one answer.
+    Source: Mak 1988, Applied Statistics 37.
+
+    Args:
+        counts, true: from `by_photograph`.
+
+    Returns:
+        Correlations, 0 to 1 (classes,).
+    """
+    classes, size = counts.shape[1], counts.sum(1)
+    share = counts[np.arange(len(true)), true] / size
+    photos, right = np.bincount(true, minlength=classes), np.bincount(true, share, classes)
+    inside = 2 * share * (1 - share)
+    among = _ratio(2 * right * (photos - right) - np.bincount(true, inside, classes), photos - 1)
+    within = np.bincount(true, inside * _ratio(size, size - 1), classes)
+    return np.clip(1 - within / (among + PRIOR), 0, 1)
+
+
+def matrices(counts: np.ndarray, true: np.ndarray, draws: int = 2000, seed: int = 0) -> np.ndarray:
+    """Draw the confusion matrices that other photographs of the same classes may have given.
+
+    A class of N images is worth N / (design effect) independent answers, and (n - 1) / n of that, because the n
+    photographs also have to tell how different they are. Its row is drawn from the Dirichlet distribution of so many
+    answers, in the observed shares, plus `PRIOR` of a right answer and `PRIOR` of a wrong one.
+    Source: Kish 1965, section 5.4 (design effect); Brown, Cai & DasGupta 2001, section 3.1.2 (Beta intervals).
+
+    Args:
+        counts, true: from `by_photograph`.
+        draws: how many matrices.
         seed: of the draws.
 
     Returns:
-        Lower and upper end, fractions.
+        Matrices (draws, classes, classes), rows true; each row adds up to the number of images of its class.
     """
-    _, first, cluster = np.unique(clusters, return_index=True, return_inverse=True)
-    right, size = np.bincount(cluster, correct), np.bincount(cluster)
-    rng, total = np.random.default_rng(seed), np.zeros((2, resamples))
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels[first] == label)
-        drawn = rng.multinomial(len(members), np.full(len(members), 1 / len(members)), resamples)
-        total += drawn @ right[members], drawn @ size[members]
-    return tuple(float(end) for end in np.quantile(total[0] / total[1], [(1 - level) / 2, (1 + level) / 2]))
+    classes, size = counts.shape[1], counts.sum(1)
+    matrix, photos = pooled(counts, true), np.bincount(true, minlength=classes)
+    images = matrix.sum(1)
+    inflated = np.bincount(true, size * (1 + (size - 1) * likeness(counts, true)[true]), classes)
+    worth = _ratio(images**2, inflated) * _ratio(photos - 1, photos)
+    prior = np.where(np.eye(classes, dtype=bool), PRIOR, PRIOR / (classes - 1))
+    answers = matrix * _ratio(worth, images)[:, None] + prior
+    drawn = np.random.default_rng(seed).standard_gamma(answers, (draws, classes, classes))
+    return images[:, None] * drawn / drawn.sum(2, keepdims=True)
+
+
+def pooled(counts: np.ndarray, true: np.ndarray) -> np.ndarray:
+    """Return the confusion matrix of what `by_photograph` counted."""
+    return np.eye(counts.shape[1], dtype=int)[true].T @ counts
+
+
+def one_vote(counts: np.ndarray, true: np.ndarray) -> float:
+    """Return the mean over photographs of the share of copies that were classified rightly."""
+    return float(np.mean(counts[np.arange(len(true)), true] / counts.sum(1)))
+
+
+def intervals(counts: np.ndarray, true: np.ndarray, level: float = 0.95, draws: int = 2000, seed: int = 0) -> dict:
+    """Return an interval for every figure that follows from the confusion matrix.
+
+    Args:
+        counts, true: from `by_photograph`.
+        level: nominal coverage.
+        draws, seed: as for `matrices`.
+
+    Returns:
+        accuracy and by_unit: lower and upper end (2,); per_class: by name (classes, 2); macro: by name (2,). An
+        interval holds its figure. For a class without images both ends are 0, as the figure is.
+    """
+    matrix, drawn = pooled(counts, true), matrices(counts, true, draws, seed)
+    at, over = per_class(matrix), per_class(drawn)
+
+    def ends(figure, drawn):
+        low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
+        both = np.stack([np.minimum(low, figure), np.maximum(high, figure)], axis=-1)
+        return np.clip(both, 0, 1)  # rounding may pass 1 by a hair
+
+    return {"accuracy": ends(accuracy(matrix), accuracy(drawn)),
+            "by_unit": ends(one_vote(counts, true), over["recall"][:, true].mean(1)),
+            "per_class": {name: ends(at[name], over[name]) for name in at},
+            "macro": {name: ends(at[name].mean(), over[name].mean(1)) for name in at}}
+
+
+def calibration_error(labels: np.ndarray, probabilities: np.ndarray, bins: int = 15) -> float:
+    """Return how far confidence is from accuracy: the mean gap over bins of equal width, weighted by images.
+
+    Source: Guo et al. 2017, equation 3.
+
+    Args:
+        labels: true classes (N,).
+        probabilities: predicted (N, classes); the largest is the confidence.
+        bins: how many.
+
+    Returns:
+        Expected calibration error, 0 to 1.
+    """
+    sure, right = probabilities.max(1).astype(np.float64), probabilities.argmax(1) == labels
+    place = np.clip(np.ceil(sure * bins).astype(int) - 1, 0, bins - 1)  # a bin holds its upper edge, as in the source
+    return float(np.abs(np.bincount(place, right - sure)).sum() / len(labels))
+
+
+def brier(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Return the mean over images of the squared distance between answer and truth, 0 to 2. Source: Brier 1950."""
+    exact = np.asarray(probabilities, np.float64)
+    return float(brier_score_loss(labels, exact / exact.sum(1, keepdims=True), labels=range(exact.shape[1]),
+                                  scale_by_half=False))
 
 
 def summary(labels: np.ndarray, probabilities: np.ndarray, clusters: np.ndarray, unit: str) -> dict:
@@ -93,20 +204,106 @@ def summary(labels: np.ndarray, probabilities: np.ndarray, clusters: np.ndarray,
     Args:
         labels: true classes (N,).
         probabilities: predicted (N, classes).
-        clusters: what the interval draws, one name an image (N,).
+        clusters: what counts as one, the photograph or the image of each image (N,).
         unit: what a cluster is, "photo" or "image".
 
     Returns:
-        loss, accuracy, confusion, per_class, macro and interval95, ready for JSON.
+        loss, brier, calibration_error, accuracy, confusion, per_class, macro, by_unit and interval95, ready for JSON.
     """
     matrix = confusion(labels, probabilities)
-    low, high = accuracy_interval(labels, probabilities.argmax(1) == labels, clusters)
-    return {"loss": cross_entropy(labels, probabilities), "accuracy": accuracy(matrix),
-            "confusion": matrix.tolist(),
-            "per_class": {name: values.tolist() for name, values in per_class(matrix).items()},
-            "macro": macro(matrix),
-            "interval95": {"accuracy": [low, high], "unit": unit, "method": "percentile bootstrap",
-                           "units": len(np.unique(clusters))}}
+    counts, true = by_photograph(labels, probabilities.argmax(1), clusters, len(matrix))
+    return _plain({
+        "loss": cross_entropy(labels, probabilities), "brier": brier(labels, probabilities),
+        "calibration_error": calibration_error(labels, probabilities), "accuracy": accuracy(matrix),
+        "confusion": matrix, "per_class": per_class(matrix), "macro": macro(matrix),
+        "by_unit": {"accuracy": one_vote(counts, true), "count": np.bincount(true, minlength=len(matrix))},
+        "interval95": {**intervals(counts, true), "unit": unit, "units": len(np.unique(clusters)), "method": METHOD,
+                       "coverage": COVERAGE if unit == "photo" else None}})
+
+
+def compare(right: dict[str, np.ndarray], photos: np.ndarray) -> list[dict]:
+    """Test, for each two models, whether one is right on more images than the other.
+
+    If the two were equally good, each photograph's difference could as well have had the other sign. Holm's
+    correction holds the chance of any false alarm over all pairs. Source: Holm 1979.
+
+    Args:
+        right: by model, whether each of the same images was classified rightly (N,).
+        photos: the photograph of each image (N,).
+
+    Returns:
+        A row a pair: a, b, difference (accuracy of a less that of b), p, p_holm.
+
+    Raises:
+        ValueError: the models were not asked about the same number of images.
+    """
+    lengths = {name: len(values) for name, values in right.items()}
+    if set(lengths.values()) - {len(photos)}:
+        raise ValueError(f"models are compared on the same images: {len(photos)} photographs' names, but answers "
+                         f"{lengths}. Compare models that were tested on one set.")
+    photo = np.unique(photos, return_inverse=True)[1]
+    rows = []
+    for a, b in combinations(right, 2):
+        difference = np.bincount(photo, np.asarray(right[a], int) - np.asarray(right[b], int)).astype(int)
+        rows.append({"a": a, "b": b, "difference": difference.sum() / len(photos), "p": sign_flip(difference)})
+    corrected = holm(np.array([row["p"] for row in rows]))
+    return [_plain({**row, "p_holm": p}) for row, p in zip(rows, corrected, strict=True)]
+
+
+def sign_flip(difference: np.ndarray) -> float:
+    """Return the chance that random signs give a sum at least as far from 0 as the one observed.
+
+    The differences are whole numbers, so the distribution of the sum over all signs is found by adding one
+    difference after the other: exact for any number of them. Source: Pagano & Tritchler 1983.
+
+    Args:
+        difference: integers (photographs,).
+
+    Returns:
+        p, two-sided.
+    """
+    steps = np.abs(difference)[difference != 0]
+    reach = steps.sum()
+    chance = np.zeros(2 * reach + 1)
+    chance[reach] = 1
+    for step in steps:
+        chance = (np.roll(chance, step) + np.roll(chance, -step)) / 2  # the ends are still 0 when they come round
+    return float(min(1, chance[np.abs(np.arange(-reach, reach + 1)) >= abs(difference.sum())].sum()))
+
+
+def holm(p: np.ndarray) -> np.ndarray:
+    """Return p-values corrected for their number (tests,). Source: Holm 1979."""
+    order = np.argsort(p)
+    corrected = np.empty(len(p))
+    corrected[order] = np.minimum(1, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))
+    return corrected
+
+
+def over_seeds(records: list[dict]) -> list[dict]:
+    """Say how far accuracy moves with the seed alone: over records of one model, data, protocol and settings.
+
+    That is the luck of training. The interval over photographs is the luck of the test set; the two do not mix.
+
+    Args:
+        records: as read by `records.read_all`.
+
+    Returns:
+        A row a group: model, protocol, data, seeds, validation and test, each with the mean and the standard
+        deviation (n - 1) of accuracy; None for the deviation of one seed.
+    """
+    groups = {}
+    for record in records:
+        alike = [record["dataset"]["fingerprint"], record["image_size"], record.get("settings")]
+        groups.setdefault((record["model"], record["protocol"], json.dumps(alike, sort_keys=True)), []).append(record)
+    rows = []
+    for (model, protocol, _), group in groups.items():
+        row = {"model": model, "protocol": protocol, "data": group[0]["dataset"]["name"],
+               "seeds": sorted(record["seed"] for record in group)}
+        for part in ("validation", "test"):
+            values = [record[part]["accuracy"] for record in group]
+            row[part] = {"mean": mean(values), "std": stdev(values) if len(values) > 1 else None}
+        rows.append(row)
+    return rows
 
 
 def surest(labels: np.ndarray, probabilities: np.ndarray) -> list[int | None]:
@@ -129,4 +326,10 @@ def surest(labels: np.ndarray, probabilities: np.ndarray) -> list[int | None]:
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    return np.divide(part, whole, out=np.zeros(len(whole)), where=whole > 0)
+    return np.divide(part, whole, out=np.zeros(np.shape(whole)), where=whole > 0)
+
+
+def _plain(value):
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return np.asarray(value).tolist()

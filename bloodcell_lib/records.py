@@ -173,8 +173,8 @@ class replacing:
             self.part.unlink(missing_ok=True)
 
 
-def _shape(**properties) -> dict:
-    return {"type": "object", "required": list(properties), "properties": properties}
+def _shape(optional: dict | None = None, **properties) -> dict:
+    return {"type": "object", "required": list(properties), "properties": properties | (optional or {})}
 
 
 _TEXT, _WHOLE, _FLAG = {"type": "string"}, {"type": "integer", "minimum": 0}, {"type": "boolean"}
@@ -182,10 +182,17 @@ _NUMBER = {"type": "number", "minimum": 0}
 _SHARE = {"type": "number", "minimum": 0, "maximum": 1}
 _SHARES = {"type": "array", "items": _SHARE}
 _SERIES = {"type": "array", "items": _NUMBER, "minItems": 1}
-_PART = _shape(
-    loss=_NUMBER, accuracy=_SHARE, confusion={"type": "array", "items": {"type": "array", "items": _WHOLE}},
+_WHOLES = {"type": "array", "items": _WHOLE}
+_ENDS = {**_SHARES, "minItems": 2, "maxItems": 2}
+_PART = _shape(  # what is optional stands in every new record; older ones lack it
+    {"brier": _NUMBER, "calibration_error": _SHARE, "by_unit": _shape(accuracy=_SHARE, count=_WHOLES)},
+    loss=_NUMBER, accuracy=_SHARE, confusion={"type": "array", "items": _WHOLES},
     per_class=_shape(precision=_SHARES, recall=_SHARES, f1=_SHARES),
-    interval95=_shape(accuracy={**_SHARES, "minItems": 2, "maxItems": 2}, unit={"enum": ["photo", "image"]}))
+    interval95=_shape(
+        {"by_unit": _ENDS, "units": _WHOLE, "method": _TEXT, "coverage": {**_ENDS, "type": ["array", "null"]},
+         "per_class": {"type": "object", "additionalProperties": {"type": "array", "items": _ENDS}},
+         "macro": {"type": "object", "additionalProperties": _ENDS}},
+        accuracy=_ENDS, unit={"enum": ["photo", "image"]}))
 SCHEMA = _shape(
     model=_TEXT, protocol=_TEXT, seed=_WHOLE, backend=_TEXT, versions={"type": "object"}, device=_TEXT,
     image_size={"type": "array", "items": _WHOLE, "minItems": 2, "maxItems": 2}, parameters=_WHOLE,

@@ -52,7 +52,10 @@ def test_sentences_follow_the_run(finished):
     test = record["test"]
     low, high = (f"{100 * end:.1f} %" for end in test["interval95"]["accuracy"])
     assert f"{100 * test['accuracy']:.1f} % [{low}, {high}]" in lesson.result(record).data
-    assert "drawn one by one" in lesson.result(record).data
+    assert "counted one by one" in lesson.result(record).data and "simulations" not in lesson.result(record).data
+    known = test["interval95"] | {"unit": "photo", "coverage": [0.9, 0.97]}
+    said = lesson.result(record | {"test": test | {"interval95": known}}).data
+    assert "photographs are counted" in said and "90 to 97 times in 100" in said
     assert "not recorded" in lesson.copies(record, set_).data
 
 

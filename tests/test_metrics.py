@@ -1,5 +1,9 @@
 """Metrics, on rows worked by hand and against scikit-learn."""
 
+import importlib.util
+from pathlib import Path
+from time import perf_counter
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -7,6 +11,7 @@ from sklearn import metrics as sk
 
 from bloodcell_lib import metrics
 
+ROOT = Path(__file__).parents[1]
 HAND = np.array([[5, 1, 0, 0], [2, 3, 0, 1], [0, 0, 4, 0], [1, 0, 0, 7]])
 
 
@@ -57,33 +62,211 @@ def test_cross_entropy_is_equation_6(predictions):
     assert metrics.cross_entropy(labels, probabilities) == pytest.approx(by_hand, rel=1e-5)
 
 
-def test_interval_of_clusters_of_one_is_the_plain_bootstrap():
+def test_answers_are_counted_by_photograph():
+    labels, answers = np.array([0, 1, 0, 2, 0, 1], "uint8"), np.array([0, 1, 1, 2, 0, 0])
+    counts, true = metrics.by_photograph(labels, answers, np.array(["b", "a", "b", "c", "c", "a"]), 4)
+    assert true.tolist() == [0, 0, 1, 2]  # photograph c shows cells of two classes
+    assert counts.tolist() == [[1, 1, 0, 0], [1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0]]
+    assert metrics.pooled(counts, true).tolist() == metrics.confusion(labels, np.eye(4)[answers]).tolist()
+    assert metrics.one_vote(counts, true) == pytest.approx((1 / 2 + 1 + 1 / 2 + 1) / 4)
+
+
+def test_likeness_by_hand():
+    counts = np.array([[2, 0], [0, 2], [1, 1]])  # copies disagree in one photograph, and in 2 of 3 pairs of photographs
+    assert metrics.likeness(counts, np.zeros(3, int)) == pytest.approx([1 - 1 / (3 * 2 / 3 + metrics.PRIOR), 1])
+
+
+@pytest.mark.parametrize("correlation", [0.2, 0.7])
+def test_likeness_is_found_again(correlation):
     rng = np.random.default_rng(0)
-    correct = rng.random(200) < 0.8
-    low, high = metrics.accuracy_interval(np.zeros(200, int), correct, np.arange(200))
-    plain = scipy.stats.bootstrap((correct,), np.mean, n_resamples=2000, method="percentile", rng=0).confidence_interval
-    assert [low, high] == pytest.approx([plain.low, plain.high], abs=0.011)
+    share = rng.beta(*np.array([0.8, 0.2]) * (1 / correlation - 1), 4000)
+    right = rng.binomial(12, share)
+    found = metrics.likeness(np.stack([right, 12 - right], 1), np.zeros(4000, int))
+    assert found[0] == pytest.approx(correlation, abs=0.02)
 
 
-def test_interval_widens_with_copies():
+def by_image(labels, answers):
+    return metrics.by_photograph(labels, answers, np.arange(len(labels)), 4)
+
+
+def test_intervals_of_clusters_of_one_are_those_of_beta():
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], [200, 60])
+    answers = np.where(rng.random(260) < 0.8, labels, 3)
+    found = metrics.intervals(*by_image(labels, answers), draws=100_000)["per_class"]["recall"]
+    for label, images in enumerate((200, 60)):
+        right = np.sum((labels == label) & (answers == label)) * (images - 1) / images
+        exact = scipy.stats.beta(right + metrics.PRIOR, images - 1 - right + metrics.PRIOR).interval(0.95)
+        assert found[label] == pytest.approx(exact, abs=2e-3)
+
+
+def test_copies_that_agree_count_as_one():
     rng = np.random.default_rng(1)
-    photo = np.repeat(np.arange(40), 20)
-    correct = np.repeat(rng.random(40) < 0.8, 20)  # copies succeed and fail together
-    labels = photo % 4
-    by_photo = metrics.accuracy_interval(labels, correct, photo)
-    by_image = metrics.accuracy_interval(labels, correct, np.arange(800))
-    ratio = np.diff(by_photo)[0] / np.diff(by_image)[0]
-    assert ratio == pytest.approx(np.sqrt(20), rel=0.15)
+    labels = np.arange(40) % 4
+    answers = np.where(rng.random(40) < 0.8, labels, (labels + 1) % 4)
+    once = metrics.intervals(*by_image(labels, answers), draws=50_000)
+    every = metrics.by_photograph(*np.repeat([labels, answers, np.arange(40)], 20, axis=1), 4)
+    copied = metrics.intervals(*every, draws=50_000)
+    assert copied["accuracy"] == pytest.approx(once["accuracy"], abs=4e-3)
+    assert copied["per_class"]["f1"] == pytest.approx(once["per_class"]["f1"], abs=8e-3)
+    alone = metrics.intervals(*by_image(np.repeat(labels, 20), np.repeat(answers, 20)))
+    assert np.diff(copied["accuracy"]) > 3.5 * np.diff(alone["accuracy"])
 
 
-def test_interval_is_stratified_and_repeats():
-    labels = np.array([0] * 10 + [1] * 10)
-    correct = labels == 0  # all of one class right, all of the other wrong: strata leave no doubt
-    assert metrics.accuracy_interval(labels, correct, np.arange(20)) == (0.5, 0.5)
-    rng = np.random.default_rng(2)
-    correct = rng.random(20) < 0.5
-    assert metrics.accuracy_interval(labels, correct, np.arange(20)) == metrics.accuracy_interval(
-        labels, correct, np.arange(20))
+def test_one_photograph_tells_nothing_of_its_class():
+    labels = np.repeat([0, 1, 2, 3], 50)
+    found = metrics.intervals(*metrics.by_photograph(labels, np.where(labels < 3, labels, 0), labels, 4))
+    assert np.all(np.diff(found["per_class"]["recall"]) > 0.99)
+
+
+ALL = np.arange(40) % 4
+
+
+@pytest.mark.parametrize(("labels", "answers", "photos", "accuracy"), [
+    (ALL, ALL, np.arange(40), 1), (ALL, (ALL + 1) % 4, np.arange(40), 0), (ALL, ALL, ALL, 1),
+    (np.arange(40) % 3, np.arange(40) % 3, np.arange(40), 1), (np.array([2]), np.array([2]), np.array(["a"]), 1),
+    (ALL, np.where(np.arange(40) < 20, ALL, 3), np.arange(40) // 8, 0.625)])
+def test_intervals_hold_their_figures_in_every_case(labels, answers, photos, accuracy):
+    summed = metrics.summary(labels, np.eye(4)[answers], photos, "photo")
+    ends = summed["interval95"]
+    assert summed["accuracy"] == accuracy and 0 <= ends["accuracy"][0] <= accuracy <= ends["accuracy"][1] <= 1
+    assert np.diff(ends["accuracy"]) > 0.05  # also where all is right, or wrong
+    for group in ("per_class", "macro"):
+        for name, figure in summed[group].items():
+            low, high = np.moveaxis(np.array(ends[group][name]), -1, 0)
+            assert np.all((0 <= low) & (low <= figure) & (figure <= high) & (high <= 1))
+    assert sum(summed["by_unit"]["count"]) == len({*zip(labels, photos, strict=True)})
+
+
+def test_drawn_matrices_keep_the_images_of_each_class_and_the_shares():
+    counts, true = metrics.by_photograph(np.repeat([0, 1, 3], 400), np.tile([0, 1, 3, 3], 300), np.arange(1200), 4)
+    drawn = metrics.matrices(counts, true, draws=4000)
+    assert drawn.sum(2) == pytest.approx(np.tile([400, 400, 0, 400], (4000, 1)))
+    assert drawn.mean(0)[0] == pytest.approx([100, 100, 0, 200], abs=1)
+    for n in range(3):  # figures of many matrices at once are those of each
+        assert metrics.per_class(drawn)["f1"][n] == pytest.approx(metrics.per_class(drawn[n])["f1"])
+        assert metrics.accuracy(drawn)[n] == pytest.approx(np.trace(drawn[n]) / 1200)
+
+
+def test_intervals_are_quick_and_repeat():
+    rng = np.random.default_rng(3)
+    labels, photos = rng.integers(0, 4, 2487), rng.integers(0, 71, 2487)
+    start = perf_counter()
+    first = metrics.intervals(*metrics.by_photograph(labels, rng.integers(0, 4, 2487), photos, 4))
+    assert perf_counter() - start < 1
+    rng = np.random.default_rng(3)
+    labels, photos = rng.integers(0, 4, 2487), rng.integers(0, 71, 2487)
+    again = metrics.by_photograph(labels, rng.integers(0, 4, 2487), photos, 4)
+    assert np.array_equal(metrics.intervals(*again)["accuracy"], first["accuracy"])
+    assert not np.array_equal(metrics.intervals(*again, seed=1)["accuracy"], first["accuracy"])
+
+
+@pytest.fixture(scope="module")
+def benchmark():
+    spec = importlib.util.spec_from_file_location("intervals", ROOT / "benchmarks" / "intervals.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(("accuracies", "correlation"), [
+    ("all .75", ".9"), ("all .9", ".6"), ("all .97", ".3"), ("monocyte .6, others .95", ".9")])
+def test_the_interval_holds_the_truth_as_often_as_it_says(benchmark, accuracies, correlation):
+    table = ROOT / "data" / "provenance.csv"
+    size, true = benchmark.photographs(table if table.exists() else None)
+    values = benchmark.ACCURACIES[accuracies]
+    truth = benchmark.truths(size, true, np.array(values))["accuracy"]
+    rng = np.random.default_rng(11)
+    counts = benchmark.simulate(size, true, values, benchmark.CORRELATIONS[correlation], 500, rng)
+    ends = benchmark.bootstraps(counts[:, np.arange(len(true)), true], size, true, rng)
+    ends["kept"] = benchmark.kept(counts, true)["accuracy"]
+    held = {method: np.mean((low <= truth) & (truth <= high)) for method, (low, high) in ends.items()}
+    lowest, highest = metrics.COVERAGE
+    chance = 3 * np.sqrt(0.95 * 0.05 / 500)
+    assert lowest - chance < held["kept"] < min(1, highest + chance)
+    assert held["percentile bootstrap"] < lowest - chance  # so this test can tell
+
+
+def test_calibration_error_by_hand():
+    probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3], [0.4, 0.6]])
+    labels = np.array([0, 1, 0, 1])  # bins (.5, .75]: surest .7 and .6, both right; (.75, 1]: .9 right, .8 wrong
+    assert metrics.calibration_error(labels, probabilities, bins=4) == pytest.approx((0.7 + 0.7) / 4)
+    assert metrics.calibration_error(labels, np.eye(2)[labels]) == 0
+    assert metrics.calibration_error(labels, np.eye(2)[1 - labels]) == 1
+    edge = np.array([[0.75, 0.25], [0.7, 0.3]])  # a bin holds its upper edge
+    assert metrics.calibration_error(np.array([0, 1]), edge, bins=4) == pytest.approx((0.7 - 0.25) / 2)
+
+
+def test_brier_by_hand(predictions):
+    labels, probabilities = predictions
+    distance = ((probabilities - np.eye(4)[labels]) ** 2).sum(1)
+    assert metrics.brier(labels, probabilities) == pytest.approx(distance.mean(), rel=1e-5)
+    assert metrics.brier(np.array([0, 1]), np.array([[0.0, 1], [0, 1]])) == pytest.approx(1)  # half wrong
+
+
+def test_sign_flips_are_those_of_scipy():
+    rng = np.random.default_rng(4)
+    for count in (2, 5, 9, 12):
+        difference = rng.integers(-8, 12, count)
+        exact = scipy.stats.permutation_test((difference,), np.sum, permutation_type="samples", n_resamples=np.inf)
+        assert metrics.sign_flip(difference) == pytest.approx(exact.pvalue)
+    difference = rng.integers(-40, 60, 71)
+    many = scipy.stats.permutation_test((difference,), np.sum, permutation_type="samples", n_resamples=20_000, rng=0)
+    assert metrics.sign_flip(difference) == pytest.approx(many.pvalue, abs=0.01)
+    assert metrics.sign_flip(np.zeros(5, int)) == 1
+    assert metrics.sign_flip(np.full(10, 3)) == pytest.approx(2 / 2**10)
+
+
+def test_holm_by_hand():
+    assert metrics.holm(np.array([0.04, 0.01, 0.03, 0.9])) == pytest.approx([0.09, 0.04, 0.09, 0.9])
+    assert metrics.holm(np.array([0.6, 0.7])).tolist() == [1, 1]
+
+
+def answered(rng, accuracies, photos=71, copies=35):
+    """Models that are right on all or most copies of a photograph, or on few."""
+    accuracies = np.array(accuracies)
+    share = rng.beta(accuracies / 2, (1 - accuracies) / 2, (photos, len(accuracies)))
+    right = rng.random((photos, copies, len(accuracies))) < share[:, None]
+    return {name: right[..., n].ravel() for n, name in enumerate("abcd"[:len(accuracies)])}, np.repeat(
+        np.arange(photos), copies)
+
+
+def test_equal_models_are_rarely_told_apart():
+    rng = np.random.default_rng(5)
+    alarms = [min(row["p_holm"] for row in metrics.compare(*answered(rng, [0.8] * 4))) < 0.05 for _ in range(300)]
+    plain = [min(row["p"] for row in metrics.compare(*answered(rng, [0.8] * 4))) < 0.05 for _ in range(100)]
+    assert np.mean(alarms) < 0.05 + 2 * np.sqrt(0.05 * 0.95 / 300)
+    assert np.mean(plain) > 0.1  # without the correction the six pairs cry wolf
+
+
+def test_a_real_difference_is_found():
+    right, photos = answered(np.random.default_rng(6), [0.95, 0.94, 0.6])
+    found = {(row["a"], row["b"]): row for row in metrics.compare(right, photos)}
+    assert list(found) == [("a", "b"), ("a", "c"), ("b", "c")]
+    assert found["a", "c"]["difference"] == pytest.approx(right["a"].mean() - right["c"].mean())
+    assert found["a", "c"]["p_holm"] < 0.01 < 0.1 < found["a", "b"]["p_holm"]
+    assert found["a", "c"]["p"] <= found["a", "c"]["p_holm"]
+    by_image = metrics.compare(right, np.arange(len(photos)))
+    assert by_image[1]["p"] < found["a", "c"]["p"]  # copies taken for images: a difference looks surer than it is
+
+
+def test_answers_of_different_length_are_refused():
+    right, photos = answered(np.random.default_rng(7), [0.8, 0.8])
+    with pytest.raises(ValueError, match="2485 photographs.*'b': 2484"):
+        metrics.compare(right | {"b": right["b"][:-1]}, photos)
+
+
+def test_seeds_are_kept_apart_by_conditions():
+    def record(seed, test, settings="x", model="cnn"):
+        return {"model": model, "protocol": "paper", "seed": seed, "settings": {"of": settings}, "image_size": [2, 2],
+                "dataset": {"name": "sample", "fingerprint": "0"}, "validation": {"accuracy": 0.9},
+                "test": {"accuracy": test}}
+    first, other, alone = metrics.over_seeds([record(1, 0.8), record(0, 0.7), record(2, 0.6, "y"), record(0, 0.9),
+                                              record(0, 0.5, model="nasnet")])
+    assert first["seeds"] == [0, 0, 1] and first["test"]["mean"] == pytest.approx(0.8)
+    assert first["test"]["std"] == pytest.approx(0.1) and first["validation"]["std"] == 0
+    assert other["test"] == {"mean": 0.6, "std": None}
+    assert (alone["model"], alone["data"], alone["seeds"]) == ("nasnet", "sample", [0])
 
 
 def test_surest_of_right_and_wrong():
