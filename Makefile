@@ -15,7 +15,7 @@ lab: .venv  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks
 
 lint: .venv  ## check the style of the code
-	$(BIN)/ruff check bloodcell_lib tests
+	$(BIN)/ruff check bloodcell_lib tests benchmarks
 
 lock: .venv  ## choose the newest versions of all packages anew
 	$(BIN)/python -m pip install --quiet uv

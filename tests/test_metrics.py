@@ -1,9 +1,9 @@
 """Metrics, on rows worked by hand and against scikit-learn."""
 
-import importlib.util
 from pathlib import Path
 from time import perf_counter
 
+import intervals
 import numpy as np
 import pytest
 import scipy.stats
@@ -161,25 +161,31 @@ def test_intervals_are_quick_and_repeat():
     assert not np.array_equal(metrics.intervals(*again, seed=1)["accuracy"], first["accuracy"])
 
 
-@pytest.fixture(scope="module")
-def benchmark():
-    spec = importlib.util.spec_from_file_location("intervals", ROOT / "benchmarks" / "intervals.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def test_the_benchmark_draws_photographs_as_scipy_does():
+    rng = np.random.default_rng(8)
+    true = np.repeat(range(4), (13, 9, 8, 48))
+    right = rng.random(78) < 0.85
+    samples = [right[true == label] for label in range(4)]
+    ends = intervals.bootstraps(right[None].astype(int), np.ones(78, int), true, rng, draws=50_000)
+    for method in ("percentile", "BCa"):
+        found = scipy.stats.bootstrap(samples, lambda *parts, axis: sum(part.sum(axis) for part in parts) / 78,
+                                      method=method, n_resamples=50_000, rng=0).confidence_interval
+        assert ends[f"{method} bootstrap"][:, 0] == pytest.approx(found, abs=1e-9)
+    deviation = intervals.estimate(right[None].astype(int), np.ones(78, int), true, np.ones((1, 78)))[1][0, 0]
+    assert deviation == pytest.approx(np.sqrt(sum(len(part) * part.var(ddof=1) for part in samples)) / 78)
 
 
 @pytest.mark.parametrize(("accuracies", "correlation"), [
     ("all .75", ".9"), ("all .9", ".6"), ("all .97", ".3"), ("monocyte .6, others .95", ".9")])
-def test_the_interval_holds_the_truth_as_often_as_it_says(benchmark, accuracies, correlation):
+def test_the_interval_holds_the_truth_as_often_as_it_says(accuracies, correlation):
     table = ROOT / "data" / "provenance.csv"
-    size, true = benchmark.photographs(table if table.exists() else None)
-    values = benchmark.ACCURACIES[accuracies]
-    truth = benchmark.truths(size, true, np.array(values))["accuracy"]
+    size, true = intervals.photographs(table if table.exists() else None)
+    values = intervals.ACCURACIES[accuracies]
+    truth = intervals.truths(size, true, np.array(values))["accuracy"]
     rng = np.random.default_rng(11)
-    counts = benchmark.simulate(size, true, values, benchmark.CORRELATIONS[correlation], 500, rng)
-    ends = benchmark.bootstraps(counts[:, np.arange(len(true)), true], size, true, rng)
-    ends["kept"] = benchmark.kept(counts, true)["accuracy"]
+    counts = intervals.simulate(size, true, values, intervals.CORRELATIONS[correlation], 500, rng)
+    ends = intervals.bootstraps(counts[:, np.arange(len(true)), true], size, true, rng)
+    ends["kept"] = intervals.kept(counts, true)["accuracy"]
     held = {method: np.mean((low <= truth) & (truth <= high)) for method, (low, high) in ends.items()}
     lowest, highest = metrics.COVERAGE
     chance = 3 * np.sqrt(0.95 * 0.05 / 500)
