@@ -75,7 +75,8 @@ def full_run(network: keras.Model, protocol: Protocol, data: dataset.Dataset) ->
             "this run": (protocol, len(data.train))}
     columns, work = {}, []
     for title, (recipe, images) in runs.items():
-        model = models.build(network.name, recipe.image_size, len(data.classes))
+        model = (network if network.input_shape[1:3] == tuple(recipe.image_size) else
+                 models.build(network.name, recipe.image_size, len(data.classes)))
         work.append(3 * costs.multiply_adds(model) * images * recipe.epochs)
         columns[title] = {"image size": "{} × {}".format(*recipe.image_size), "training images": f"{images:,}",
                           "batch size": recipe.batch_size, "epochs": recipe.epochs,
