@@ -31,7 +31,6 @@ FINE = COARSE | {"contrastThreshold": 0.01, "edgeThreshold": 20}  # about 400: f
 CANDIDATES = 3  # photographs fitted to an image, of those with most votes
 REACH = 3.0  # pixels between a match and where the fit puts it
 STRETCH = 0.75, 1.33  # of lengths, by a fit that can be a copy: a shear of 0.2 gives 0.90 to 1.11
-ALIKE = 0.6  # the least correlation of two photographs that are looked at
 SHARED = 0.5  # of an image, that its photograph covers at least: a copy is shifted by a tenth at most
 LEAST_INLIERS, LEAST_CONFIDENCE = 6, 0.8  # of a row; data/README.md has what was measured on both sides
 
@@ -93,6 +92,13 @@ def nearest(descriptors: np.ndarray, among: np.ndarray) -> np.ndarray:
     return np.argmax(2 * descriptors @ among.T - np.einsum("ij,ij->i", among, among), axis=1)
 
 
+def matches(found: Features, of: Features) -> tuple[np.ndarray, np.ndarray]:
+    """Return the places (n, 2) of features that are each other's closest, in the one image and in the other."""
+    there, back = nearest(found.descriptors, of.descriptors), nearest(of.descriptors, found.descriptors)
+    mutual = back[there] == np.arange(len(there))
+    return found.points[mutual], of.points[there[mutual]]
+
+
 def fit(grey: np.ndarray, found: Features, photograph: Photograph, shared: float = SHARED) -> Fit | None:
     """Lay a photograph on an image by the affine map that most matched features agree on.
 
@@ -109,8 +115,8 @@ def fit(grey: np.ndarray, found: Features, photograph: Photograph, shared: float
     """
     if min(len(found.points), len(photograph.features.points)) < LEAST_INLIERS:
         return None
-    matched = photograph.features.points[nearest(found.descriptors, photograph.features.descriptors)]
-    matrix, inliers = _cv2().estimateAffine2D(found.points, matched, ransacReprojThreshold=REACH, confidence=0.999)
+    matrix, inliers = _cv2().estimateAffine2D(*matches(found, photograph.features), ransacReprojThreshold=REACH,
+                                              confidence=0.999)
     if matrix is None or inliers.sum() < LEAST_INLIERS:
         return None
     longest, shortest = np.linalg.svd(matrix[:, :2], compute_uv=False)
@@ -202,7 +208,8 @@ def recover(data: str | os.PathLike | None = None, chosen: Callable[[Entry], boo
 
     First every image is compared with all photographs, whatever their class. What that leaves open is compared
     again, by fainter features, with each photograph that was not found behind another class or the other side of
-    the split.
+    the split. Where images still open show one scene, their photograph is not in the set: the key of one of them
+    stands for it, and how the copies were made is left empty.
 
     Args:
         data: as for `dataset.load`.
@@ -218,6 +225,7 @@ def recover(data: str | os.PathLike | None = None, chosen: Callable[[Entry], boo
     entries = [entry for entry in catalogue.entries if chosen(entry)]
     fits = first_pass(catalogue.source, entries)
     fits |= second_pass(catalogue.source, [entry for entry in entries if not sure(fits[entry])], fits)
+    fits |= third_pass(catalogue.source, [entry for entry in entries if not sure(fits[entry])])
     return sorted(_row(entry, fits[entry]) for entry in entries)
 
 
@@ -262,6 +270,23 @@ def second_pass(source: Source, entries: list[Entry], known: dict[Entry, Fit | N
     return _each(find, entries, "Second pass")
 
 
+def third_pass(source: Source, entries: list[Entry]) -> dict[Entry, Fit]:
+    """Fit images to each other, for those whose photograph is missing; one of a kind is left out."""
+    found = {}
+    pictures = {entry: grey(source, entry.path) for entry in entries}
+    seen = {entry: features(picture, FINE, mirror=True) for entry, picture in pictures.items()}
+    for whole in sorted(entries, key=lambda entry: (pictures[entry] == 0).sum()):  # least cut by black corners first
+        if whole in found:
+            continue
+        scene = Photograph(whole.key, pictures[whole], seen[whole])
+        alike = {entry: fit(pictures[entry], seen[entry], scene) for entry in entries
+                 if entry not in found and _group(entry) == _group(whole)}
+        alike = {entry: other for entry, other in alike.items() if sure(other)}
+        if len(alike) > 1:
+            found |= alike
+    return found
+
+
 def best(fits: Iterable[Fit | None]) -> Fit | None:
     """Return the fit with the highest confidence, the first of several."""
     return max(filter(None, fits), key=lambda found: found.confidence, default=None)
@@ -282,7 +307,7 @@ def same_cell_candidates(source: Source) -> list[tuple[str, str, Fit]]:
 
     found = _each(lay, pairs, "Pairs of photographs")
     alike = [(photographs[one].name, other.photograph, other) for (one, _), other in found.items()
-             if other and other.confidence >= ALIKE]
+             if sure(other)]
     return sorted(alike, key=lambda pair: (-pair[2].inliers, *pair[:2]))
 
 
@@ -309,8 +334,9 @@ def _row(entry: Entry, found: Fit | None) -> tuple:
     if not sure(found):
         return *what, *[""] * 6, f"{entry.crc:08x}"
     mirrored, rotation, shear = parameters(found.matrix)
-    return (*what, found.photograph, mirrored, round(rotation, 1) + 0.0, round(shear, 2) + 0.0,  # no -0.0
-            found.inliers, f"{found.confidence:.3f}", f"{entry.crc:08x}")
+    made = mirrored, round(rotation, 1) + 0.0, round(shear, 2) + 0.0  # no -0.0
+    made = ("", "", "") if "/" in found.photograph else made  # from an image, not from a photograph
+    return *what, found.photograph, *made, found.inliers, f"{found.confidence:.3f}", f"{entry.crc:08x}"
 
 
 def _cv2():
