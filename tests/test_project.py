@@ -16,7 +16,8 @@ from bloodcell_lib import metrics, records, suite
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-WANTED = PROJECT["dependencies"] + [r for extra in PROJECT["optional-dependencies"].values() for r in extra]
+EXTRAS = [wanted for extra in PROJECT["optional-dependencies"].values() for wanted in extra]
+WANTED = list(dict.fromkeys(PROJECT["dependencies"] + EXTRAS))  # dev repeats what its tests need of another extra
 
 
 def test_environment_lists_what_pyproject_lists():
