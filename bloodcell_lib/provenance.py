@@ -183,8 +183,8 @@ def grey(source: Source, path: str) -> np.ndarray:
     return np.asarray(image.resize((WIDTH, HEIGHT), Image.Resampling.BOX))
 
 
-def album(source: Source, thresholds: dict = COARSE) -> list[Photograph]:
-    """Read every photograph in a folder JPEGImages, sorted by name, and detect its features.
+def album(source: Source, thresholds: dict = COARSE, mirror: bool = True) -> list[Photograph]:
+    """Read every photograph in a folder JPEGImages, sorted by name, and detect its `features`.
 
     Raises:
         DatasetError: there is no such folder, or OpenCV is missing.
@@ -197,7 +197,7 @@ def album(source: Source, thresholds: dict = COARSE) -> list[Photograph]:
 
     def read(path: str) -> Photograph:
         picture = grey(source, path)
-        return Photograph(PurePosixPath(path).stem, picture, features(picture, thresholds, mirror=True))
+        return Photograph(PurePosixPath(path).stem, picture, features(picture, thresholds, mirror))
 
     with ThreadPoolExecutor(dataset.THREADS) as pool:
         return list(pool.map(read, paths))
@@ -298,16 +298,15 @@ def same_cell_candidates(source: Source) -> list[tuple[str, str, Fit]]:
     Returns:
         (photograph, other photograph, fit of the other to the first), most inliers first.
     """
-    photographs = album(source, FINE)
-    upright = [features(photograph.grey, FINE) for photograph in photographs]
+    photographs = album(source, FINE, mirror=False)
     pairs = list(combinations(range(len(photographs)), 2))
 
     def lay(pair: tuple[int, int]) -> Fit | None:
-        return fit(photographs[pair[0]].grey, upright[pair[0]], photographs[pair[1]], shared=0.05)
+        one, other = photographs[pair[0]], photographs[pair[1]]
+        return fit(one.grey, one.features, other, shared=0.05)
 
     found = _each(lay, pairs, "Pairs of photographs")
-    alike = [(photographs[one].name, other.photograph, other) for (one, _), other in found.items()
-             if sure(other)]
+    alike = [(photographs[one].name, laid.photograph, laid) for (one, _), laid in found.items() if sure(laid)]
     return sorted(alike, key=lambda pair: (-pair[2].inliers, *pair[:2]))
 
 
