@@ -37,7 +37,7 @@ def data(options: argparse.Namespace) -> int:
     photos = set(catalogue.photos.values())
     print(f"photographs behind them: {len(photos) or f'unknown: {catalogue.unknown}'}")
     if photos:
-        print(f"different cells: {len({catalogue.cells.get(photo, photo) for photo in photos})}")
+        print(f"different scenes: {len({catalogue.scenes.get(photo, photo) for photo in photos})}")
     print(f"fingerprint: {catalogue.fingerprint}")
     return 0
 

@@ -53,8 +53,8 @@ class Part:
 
     `images` uint8 (N, height, width, 3); `labels` int64 (N,), an index into the dataset's classes;
     `photos` str (N,), the photograph each image was made from, or the image's own key where unknown;
-    `paths` str (N,), the file inside the zip or folder; `cells` str (N,), a name that the photographs of one
-    white cell share: a photograph's own, but for the few cells photographed twice.
+    `paths` str (N,), the file inside the zip or folder; `scenes` str (N,), a name that photographs share
+    which show the same cell or overlap: a photograph's own, but for the few.
     """
 
     memory_map: np.ndarray  # all images of the set
@@ -62,7 +62,7 @@ class Part:
     labels: np.ndarray
     photos: np.ndarray
     paths: np.ndarray
-    cells: np.ndarray
+    scenes: np.ndarray
 
     @cached_property
     def images(self) -> np.ndarray:
@@ -111,7 +111,7 @@ class Catalogue:
     name: str
     fingerprint: str
     photos: dict[str, str]  # image key -> photograph
-    cells: dict[str, str]  # photograph -> name of its cell, where a cell was photographed more than once
+    scenes: dict[str, str]  # photograph -> name of its scene, where several show it
     unknown: str
 
 
@@ -124,7 +124,7 @@ def load(data: str | os.PathLike | None = None, image_size: tuple[int, int] = (1
             archive, then takes the sample and says so.
         image_size: height and width in pixels.
         split: "paper", a random 80/20 division of TRAIN stratified by class; "grouped", the same division of
-            the photographs, so that no photograph is on both sides, and no cell that was photographed twice.
+            the photographs, so that no photograph is on both sides, and no cell or field photographed twice.
             TEST stays as it is; a folder without TRAIN and TEST gives a fifth of its images, or photographs,
             to TEST. "fold:K/N" pools TRAIN and TEST, and tests on the K-th of N shares of all photographs.
         seed: of the division and of the choice that `limit` makes.
@@ -144,18 +144,18 @@ def load(data: str | os.PathLike | None = None, image_size: tuple[int, int] = (1
     images = _decoded(catalogue, image_size)
     labels = np.array([catalogue.classes.index(entry.label) for entry in catalogue.entries])
     photos = np.array([catalogue.photos.get(entry.key, "") for entry in catalogue.entries])
-    cells = np.array([catalogue.cells.get(photo, photo) for photo in photos])
+    scenes = np.array([catalogue.scenes.get(photo, photo) for photo in photos])
     paths = np.array([entry.path for entry in catalogue.entries])
     parts = np.array([entry.split for entry in catalogue.entries])
-    rows = splits.divide(parts, labels, photos, cells, split, seed)
+    rows = splits.divide(parts, labels, photos, scenes, split, seed)
     names = np.where(photos != "", photos, [entry.key for entry in catalogue.entries])
-    cells = np.where(photos != "", cells, names)
+    scenes = np.where(photos != "", scenes, names)
 
     def part(name: str) -> Part | None:
         if not len(rows[name]):
             return None
         chosen = splits.limited(rows[name], labels, limit, seed)
-        return Part(images, chosen, labels[chosen], names[chosen], paths[chosen], cells[chosen])
+        return Part(images, chosen, labels[chosen], names[chosen], paths[chosen], scenes[chosen])
 
     return Dataset(*(part(name) for name in ("train", "validation", "test", "simple")), catalogue.classes,
                    catalogue.name, catalogue.fingerprint, split, bool(catalogue.photos))
@@ -170,12 +170,11 @@ def describe(data: str | os.PathLike | None = None) -> Catalogue:
     own = source.find("provenance.csv")
     name = _name(source, entries, classes, own is not None)
     photos, unknown = _photos(source, entries, own, name)
-    cells = _cells(source, own, photos)
+    scenes = _scenes(source, own, photos)
     digest = hashlib.sha256()
     for entry in entries:
         digest.update(f"{entry.key} {entry.size} {entry.crc:08x}\n".encode(errors="surrogateescape"))
-    return Catalogue(source, entries, classes, name, digest.hexdigest()[:16], photos, cells,
-                     unknown)
+    return Catalogue(source, entries, classes, name, digest.hexdigest()[:16], photos, scenes, unknown)
 
 
 def locate(data: str | os.PathLike | None = None) -> Path:
@@ -359,19 +358,19 @@ def _photos(source: Source, entries: list[Entry], own: str | None, name: str) ->
     return {entry.key: found[entry.key]["photograph"] for entry in entries if found[entry.key]["photograph"]}, ""
 
 
-def _cells(source: Source, own: str | None, photos: dict[str, str]) -> dict[str, str]:
-    """Read which photographs show the same cell; each is given the name of the first of them."""
+def _scenes(source: Source, own: str | None, photos: dict[str, str]) -> dict[str, str]:
+    """Read which photographs show the same cell or field; each is given the name of the first of them."""
     path = source.find("same_cell.csv") if own else "same_cell.csv" if photos else None
     if path is None or not own and not (TABLES / path).exists():
         return {}
     where = f"{source.root}/{path}" if own else str(TABLES / path)
-    cells = {}
+    scenes = {}
     for row in _rows(source.read(path) if own else Path(where).read_bytes(), where, SAME_CELL):
-        if row["judgement"] == "same cell":
+        if row["judgement"].startswith("same"):  # cell or field
             pair = row["photograph_a"], row["photograph_b"]
-            joined = {cells.setdefault(photo, photo) for photo in pair}
-            cells = {photo: min(joined) if cell in joined else cell for photo, cell in cells.items()}
-    return cells
+            joined = {scenes.setdefault(photo, photo) for photo in pair}
+            scenes = {photo: min(joined) if scene in joined else scene for photo, scene in scenes.items()}
+    return scenes
 
 
 def _rows(table: bytes, where: str, columns: tuple[str, ...]) -> list[dict[str, str]]:

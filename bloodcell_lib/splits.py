@@ -28,19 +28,19 @@ def fold_of(split: str) -> tuple[int, int] | None:
     return fold, folds
 
 
-def divide(parts: np.ndarray, labels: np.ndarray, photos: np.ndarray, cells: np.ndarray, split: str,
+def divide(parts: np.ndarray, labels: np.ndarray, photos: np.ndarray, scenes: np.ndarray, split: str,
            seed: int) -> dict[str, np.ndarray]:
     """Divide the images of a set.
 
     "paper" draws a fifth of TRAIN's images, stratified by class; "grouped" a fifth of its photographs, which then
-    differ in cell from all others; "fold:K/N" tests on the K-th of N equal shares of all photographs and validates
+    share no scene with the others; "fold:K/N" tests on the K-th of N equal shares of all photographs and validates
     on the next. Where photographs count, images of an unknown one are not used in training and validation.
 
     Args:
         parts: "TRAIN", "TEST" or "TEST_SIMPLE" of each image (N,), or "" for all.
         labels: class of each image (N,).
         photos: its photograph (N,), "" where unknown.
-        cells: a name that photographs of one cell share (N,).
+        scenes: a name that photographs of the same cell or field share (N,).
         split: "paper", "grouped" or "fold:K/N".
         seed: of the draw.
 
@@ -53,14 +53,14 @@ def divide(parts: np.ndarray, labels: np.ndarray, photos: np.ndarray, cells: np.
     simple, every = np.flatnonzero(parts == "TEST_SIMPLE"), np.flatnonzero(parts != "TEST_SIMPLE")
     if fold := fold_of(split):
         chosen, folds = every[photos[every] != ""], fold[1]
-        at = (_folds(chosen, labels, photos, cells, folds, seed) - fold[0] + 1) % folds  # 0 tests, 1 validates
+        at = (_folds(chosen, labels, photos, scenes, folds, seed) - fold[0] + 1) % folds  # 0 tests, 1 validates
         return {"train": chosen[at > 1], "validation": chosen[at == 1], "test": chosen[at == 0], "simple": simple}
     if split == "paper":
         def held(rows, seed):
             return _fifth_of_images(rows, labels, seed)
     else:
         def held(rows, seed):
-            return _folds(rows, labels, photos, cells, 5, seed) == 0
+            return _folds(rows, labels, photos, scenes, 5, seed) == 0
     if (parts == "").all():  # one folder of classes: the same TEST for every seed
         every = every if split == "paper" else every[photos[every] != ""]
         out = held(every, 0)
@@ -100,16 +100,16 @@ def _fifth_of_images(rows: np.ndarray, labels: np.ndarray, seed: int) -> np.ndar
     return np.isin(np.arange(len(rows)), held)
 
 
-def _folds(rows: np.ndarray, labels: np.ndarray, photos: np.ndarray, cells: np.ndarray, folds: int,
+def _folds(rows: np.ndarray, labels: np.ndarray, photos: np.ndarray, scenes: np.ndarray, folds: int,
            seed: int) -> np.ndarray:
-    """The fold of each row (N,), from 0: photographs, not copies, are spread evenly, those of one cell together."""
+    """The fold of each row (N,), from 0: photographs, not copies, are spread evenly, those of one scene together."""
     _, first, photo = np.unique(photos[rows], return_index=True, return_inverse=True)
-    labels, cells, fold = labels[rows][first], cells[rows][first], np.zeros(len(first), int)
-    few = min(len(set(cells[labels == label])) for label in np.unique(labels)) if len(labels) else 0
+    labels, scenes, fold = labels[rows][first], scenes[rows][first], np.zeros(len(first), int)
+    few = min(len(set(scenes[labels == label])) for label in np.unique(labels)) if len(labels) else 0
     if few < folds:
-        raise DatasetError(f"too few photographs: a class has {few} of different cells, and each of {folds} folds "
+        raise DatasetError(f"too few photographs: a class has {few} of different scenes, and each of {folds} folds "
                            "needs one of every class. Use fewer folds, or split='paper'.")
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    for number, (_, members) in enumerate(splitter.split(first, labels, cells)):
+    for number, (_, members) in enumerate(splitter.split(first, labels, scenes)):
         fold[members] = number
     return fold[photo]

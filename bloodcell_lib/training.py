@@ -146,8 +146,8 @@ def evaluate(network: keras.Model, run: Run, data: Dataset, protocol: Protocol,
 
     Returns:
         (record, predictions): the record without its predictions' file name, ready for `records.write`. Its
-            `test_apart` is the test set without the photographs whose cell is also behind training or validation;
-            `apart` of the predictions marks what is left.
+            `test_apart` is the test set without the photographs whose cell or field is also behind training or
+            validation; `apart` of the predictions marks what is left.
     """
     network.compile(jit_compile=backend.jit())
     unit = "photo" if data.photos_known else "image"
@@ -161,7 +161,7 @@ def evaluate(network: keras.Model, run: Run, data: Dataset, protocol: Protocol,
         prefix = "" if name == "test" else f"{name}_"
         predictions |= {f"{prefix}probabilities": probabilities, f"{prefix}labels": part.labels,
                         f"{prefix}photos": part.photos, f"{prefix}paths": part.paths}
-    apart = ~np.isin(data.test.cells, np.union1d(data.train.cells, data.validation.cells))
+    apart = ~np.isin(data.test.scenes, np.union1d(data.train.scenes, data.validation.scenes))
     predictions["apart"] = apart
     if data.photos_known and apart.any():
         figures["test_apart"] = metrics.summary(data.test.labels[apart], probabilities[apart], data.test.photos[apart],

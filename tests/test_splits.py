@@ -1,4 +1,4 @@
-"""How a set is divided: photographs and cells stay whole, classes keep their shares, seeds repeat."""
+"""How a set is divided: photographs and scenes stay whole, classes keep their shares, seeds repeat."""
 
 import numpy as np
 import pytest
@@ -14,15 +14,15 @@ COPIES = {0: 7, 1: 20, 2: 31, 3: 3}  # the rarer a photograph, the more copies o
 
 @pytest.fixture(scope="module")
 def set_():
-    """Labels, photographs and cells as unequal as the archive's; the first two of each class show one cell."""
+    """Labels, photographs and scenes as unequal as the archive's; the first two of each class show one scene."""
     labels = np.repeat(list(PHOTOGRAPHS), list(PHOTOGRAPHS.values()))
     names = np.array([f"p{n:03}" for n in range(len(labels))])
-    cells = names.copy()
+    scenes = names.copy()
     for label in PHOTOGRAPHS:
         one, two = np.flatnonzero(labels == label)[:2]
-        cells[two] = cells[one]
+        scenes[two] = scenes[one]
     copies = [COPIES[label] for label in labels]
-    return tuple(np.repeat(values, copies) for values in (labels, names, cells))
+    return tuple(np.repeat(values, copies) for values in (labels, names, scenes))
 
 
 def shares(labels, photos, rows):
@@ -32,25 +32,25 @@ def shares(labels, photos, rows):
 
 @pytest.mark.parametrize("seed", range(5))
 def test_grouped_holds_a_fifth_of_each_class_by_photograph(set_, seed):
-    labels, photos, cells = set_
+    labels, photos, scenes = set_
     parts = np.full(len(labels), "TRAIN")
-    parts[:7] = "TEST"  # the first photograph; the other of its cell is in TRAIN
-    rows = splits.divide(parts, labels, photos, cells, "grouped", seed)
+    parts[:7] = "TEST"  # the first photograph; the other of its scene is in TRAIN
+    rows = splits.divide(parts, labels, photos, scenes, "grouped", seed)
     assert sorted(np.concatenate([rows["train"], rows["validation"]])) == list(range(7, len(labels)))
-    assert not set(cells[rows["train"]]) & set(cells[rows["validation"]])
+    assert not set(scenes[rows["train"]]) & set(scenes[rows["validation"]])
     held = shares(labels, photos, rows["validation"])
     assert np.all(abs(held - np.array(list(PHOTOGRAPHS.values())) / 5) <= 1.5)
 
 
 @pytest.mark.parametrize("folds", [3, 5, 10])
 def test_folds_test_every_photograph_once(set_, folds):
-    labels, photos, cells = set_
+    labels, photos, scenes = set_
     parts = np.where(np.arange(len(labels)) % 2, "TRAIN", "TEST")  # both are pooled
     tested, validated = [], []
     for fold in range(1, folds + 1):
-        rows = splits.divide(parts, labels, photos, cells, f"fold:{fold}/{folds}", 0)
-        found = [set(cells[rows[part]]) for part in ("train", "validation", "test")]
-        assert sum(map(len, found)) == len(set().union(*found)) == len(set(cells))
+        rows = splits.divide(parts, labels, photos, scenes, f"fold:{fold}/{folds}", 0)
+        found = [set(scenes[rows[part]]) for part in ("train", "validation", "test")]
+        assert sum(map(len, found)) == len(set().union(*found)) == len(set(scenes))
         assert np.all(abs(shares(labels, photos, rows["test"]) - np.array(list(PHOTOGRAPHS.values())) / folds) <= 2)
         tested.append(rows["test"])
         validated.append(rows["validation"])
@@ -59,25 +59,26 @@ def test_folds_test_every_photograph_once(set_, folds):
 
 
 def test_the_seed_decides(set_):
-    labels, photos, cells = set_
+    labels, photos, scenes = set_
     parts = np.full(len(labels), "TRAIN")
     for split in ("paper", "grouped", "fold:1/5"):
-        one, two, other = (splits.divide(parts, labels, photos, cells, split, seed)["validation"] for seed in (0, 0, 1))
+        one, two, other = (splits.divide(parts, labels, photos, scenes, split, seed)["validation"]
+                           for seed in (0, 0, 1))
         assert np.array_equal(one, two) and not np.array_equal(one, other)
 
 
 def test_an_unknown_photograph_teaches_nothing(set_):
-    labels, photos, cells = (values.copy() for values in set_)
-    photos[5], cells[5] = "", ""
+    labels, photos, scenes = (values.copy() for values in set_)
+    photos[5], scenes[5] = "", ""
     parts = np.full(len(labels), "TRAIN")
     for split, used in (("paper", True), ("grouped", False), ("fold:1/5", False)):
-        rows = splits.divide(parts, labels, photos, cells, split, 0)
+        rows = splits.divide(parts, labels, photos, scenes, split, 0)
         assert (5 in np.concatenate([rows[part] for part in ("train", "validation", "test")])) == used
 
 
 @pytest.mark.parametrize(("split", "message"), [
     ("fold:1/2", "N is 3 at least"), ("fold:4/3", "K goes from 1 to N"), ("fold:0/3", "unknown"), ("folds", "unknown"),
-    ("fold:1/20", "a class has 15 of different cells"), (None, "unknown")])
+    ("fold:1/20", "a class has 15 of different scenes"), (None, "unknown")])
 def test_what_cannot_be_divided(set_, split, message):
     with pytest.raises(DatasetError, match=message):
         splits.divide(np.full(len(set_[0]), "TRAIN"), *set_, split, 0)
@@ -91,12 +92,12 @@ def test_one_cell_on_two_photographs_stays_on_one_side(tmp_path):
         "TRAIN-MONOCYTE-1,TRAIN-MONOCYTE-2,same cell\nTRAIN-MONOCYTE-3,TRAIN-MONOCYTE-4,different\n"
         "TRAIN-NEUTROPHIL-0,TEST-NEUTROPHIL-0,same cell\n")
     found = load(folder, "grouped")
-    cells = {part: set(getattr(found, part).cells) for part in ("train", "validation", "test")}
-    assert not cells["train"] & cells["validation"]
-    assert "TRAIN-MONOCYTE-0" in cells["train"] | cells["validation"]
-    assert not {"TRAIN-MONOCYTE-1", "TRAIN-MONOCYTE-2"} & (cells["train"] | cells["validation"])
-    assert "TRAIN-MONOCYTE-4" in cells["train"] | cells["validation"]
-    assert "TEST-NEUTROPHIL-0" in cells["test"] & (cells["train"] | cells["validation"])
+    scenes = {part: set(getattr(found, part).scenes) for part in ("train", "validation", "test")}
+    assert not scenes["train"] & scenes["validation"]
+    assert "TRAIN-MONOCYTE-0" in scenes["train"] | scenes["validation"]
+    assert not {"TRAIN-MONOCYTE-1", "TRAIN-MONOCYTE-2"} & (scenes["train"] | scenes["validation"])
+    assert "TRAIN-MONOCYTE-4" in scenes["train"] | scenes["validation"]
+    assert "TEST-NEUTROPHIL-0" in scenes["test"] & (scenes["train"] | scenes["validation"])
     pooled = load(folder, "fold:1/5")
     assert pooled.sizes == {"train": 96, "validation": 32, "test": 32}
 

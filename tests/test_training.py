@@ -161,7 +161,7 @@ def test_random_layers_are_no_part_of_what_is_kept(tmp_path):
 def test_auxiliary_heads_add_to_the_training_loss_alone(tmp_path):
     keras.utils.set_random_seed(0)
     network = models.build("googlenet", (32, 32))
-    parts = [dataset.Part(np.resize(p.images, (len(p), 32, 32, 3)), p.rows, p.labels, p.photos, p.paths, p.cells)
+    parts = [dataset.Part(np.resize(p.images, (len(p), 32, 32, 3)), p.rows, p.labels, p.photos, p.paths, p.scenes)
              for p in (part(0), part(1), part(2))]
     set_ = dataset.Dataset(*parts, None, dataset.CLASSES, "noise", "f", "paper", False)
     protocol = recipe(image_size=(32, 32), epochs=1, learning_rate=1e-6)  # steps so small that losses compare
