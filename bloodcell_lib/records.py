@@ -203,5 +203,6 @@ SCHEMA = _shape(
     validation=_PART, test=_PART, predictions=_TEXT, resumed=_FLAG)
 COMPARED = {"allOf": [SCHEMA, _shape(  # what the comparison reads besides; older records lack some of it
     settings={"type": "object"}, multiply_adds=_WHOLE, seconds=_shape(per_image=_NUMBER),
-    dataset=_shape(classes={"type": "array", "items": _TEXT}), test=_shape(interval95=_shape(units=_WHOLE)),
+    dataset=_shape(classes={"type": "array", "items": _TEXT}),
+    test=_shape(interval95=_shape(units=_WHOLE, per_class={"type": "object"})),
     history=_shape(test_loss=_SERIES, test_accuracy=_SERIES))]}
