@@ -78,6 +78,8 @@ def test_the_figures_follow_from_the_predictions():
             again = metrics.summary(kept[f"{prefix}labels"], kept[f"{prefix}probabilities"], kept[f"{prefix}photos"],
                                     record[part]["interval95"]["unit"])
             assert rounded(again) == rounded(record[part])
+        apart = [kept[name][kept["apart"]] for name in ("labels", "probabilities", "photos")]
+        assert rounded(metrics.summary(*apart, record["test"]["interval95"]["unit"])) == rounded(record["test_apart"])
 
 
 def rounded(figures):

@@ -103,6 +103,19 @@ def test_evaluate_makes_a_sound_record(finished):
     assert record["test"]["interval95"]["unit"] == "image"
 
 
+def test_test_is_also_measured_without_the_scenes_of_training(finished):
+    run, set_, _ = finished
+    assert "test_apart" not in training.evaluate(keras.saving.load_model(run.checkpoint), run, set_, recipe())[0]
+    scenes = np.where(np.arange(48) < 12, set_.train.scenes[:48], set_.test.scenes)
+    scenes[-1] = set_.validation.scenes[5]
+    known = replace(set_, photos_known=True, test=replace(set_.test, scenes=scenes))
+    record, predictions = training.evaluate(keras.saving.load_model(run.checkpoint), run, known, recipe())
+    assert np.flatnonzero(predictions["apart"]).tolist() == list(range(12, 47))
+    right = predictions["probabilities"].argmax(1) == set_.test.labels
+    assert record["test_apart"]["accuracy"] == pytest.approx(right[12:47].mean())
+    assert record["test_apart"]["interval95"]["units"] == 35 and record["test"]["interval95"]["units"] == 48
+
+
 def test_a_run_leaves_only_its_checkpoint(tmp_path):
     train(tmp_path, recipe(epochs=1))
     assert [file.name for file in tmp_path.iterdir()] == ["cnn-quick-seed0.keras"]
