@@ -78,7 +78,7 @@ class Part:
 class Dataset:
     """The parts of a split, and what the set is.
 
-    `simple` is TEST_SIMPLE, the photographs behind TEST shown once each, or None where there is none.
+    `simple` is TEST_SIMPLE, photographs behind TEST as they were taken, or None where there is none.
     `fingerprint` is a hash of every file's name and content: a zip and its unpacked folder share it.
     """
 
