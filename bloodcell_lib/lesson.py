@@ -139,11 +139,14 @@ def confused(record: dict) -> Markdown:
 
 
 def per_class(record: dict) -> pd.DataFrame:
-    """Lay out accuracy, precision, recall and F1 of each class on the test set, and their means."""
+    """Lay out how many photographs, or images, of each class the test set has, and each figure with its interval."""
+    test, ends = record["test"], record["test"]["interval95"]
+    columns = {f"{ends['unit']}s": [*test["by_unit"]["count"], ends["units"]]}
+    for name, shares in test["per_class"].items():
+        columns[name] = [*map(metrics.bracketed, shares, ends["per_class"][name]),
+                         metrics.bracketed(np.mean(shares), ends["macro"][name])]
     classes = [name.capitalize() for name in record["dataset"]["classes"]]
-    table = pd.DataFrame(record["test"]["per_class"], index=classes)
-    table.loc["mean"] = table.mean()
-    return table.map(_percent)
+    return pd.DataFrame(columns, index=[*classes, "mean"]).rename_axis(columns="in %")
 
 
 def beside_paper(record: dict) -> pd.DataFrame:

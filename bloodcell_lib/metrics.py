@@ -306,6 +306,12 @@ def over_seeds(records: list[dict]) -> list[dict]:
     return rows
 
 
+def bracketed(share: float, ends: list[float] | None, digits: int = 1) -> str:
+    """Write a share and its interval in percent, as 89.2 [81.4, 94.7]; without brackets where there is none."""
+    share, *ends = (f"{100 * value:.{digits}f}" for value in (share, *(ends or ())))
+    return f"{share} [{', '.join(ends)}]" if ends else share
+
+
 def surest(labels: np.ndarray, probabilities: np.ndarray) -> list[int | None]:
     """Find, for each class, the image that was classified rightly, and the one wrongly, with most confidence.
 

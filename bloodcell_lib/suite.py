@@ -197,12 +197,10 @@ def _aligned(rows: list[list[str]]) -> str:
 
 
 def _row(record: dict) -> list[str]:
-    def bracketed(share: float, ends: list[float] | None) -> str:
-        return f"{100 * share:.1f}" + (f" [{100 * ends[0]:.1f}, {100 * ends[1]:.1f}]" if ends else "")
-
-    validation, test = (bracketed(record[part]["accuracy"], record[part]["interval95"]["accuracy"])
+    validation, test = (metrics.bracketed(record[part]["accuracy"], record[part]["interval95"]["accuracy"])
                         for part in ("validation", "test"))
-    f1 = bracketed(mean(record["test"]["per_class"]["f1"]), record["test"]["interval95"].get("macro", {}).get("f1"))
+    f1 = metrics.bracketed(mean(record["test"]["per_class"]["f1"]),
+                           record["test"]["interval95"].get("macro", {}).get("f1"))
     history, seconds = record["history"], record["seconds"]["epochs"]
     last_test = f"{100 * history['test_accuracy'][-1]:.1f}" if "test_accuracy" in history else ""
     return [record["model"], record["dataset"]["name"], record["protocol"], str(record["seed"]),

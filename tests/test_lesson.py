@@ -73,8 +73,10 @@ def test_tables_show_the_record_and_the_paper(finished):
     record = finished[3]
     recall = record["test"]["per_class"]["recall"]
     shown = lesson.per_class(record)
-    assert shown.loc["Monocyte", "recall"] == f"{100 * recall[2]:.1f} %"
-    assert shown.loc["mean", "recall"] == f"{100 * np.mean(recall):.1f} %"
+    low, high = record["test"]["interval95"]["per_class"]["recall"][2]
+    assert shown.loc["Monocyte", "recall"] == f"{100 * recall[2]:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+    assert shown.loc["mean", "recall"].startswith(f"{100 * np.mean(recall):.1f} [")
+    assert shown["images"].tolist() == [12] * 4 + [48]
     beside = lesson.beside_paper(record)
     assert beside.loc["test", "paper, Table 1"] == "72 %" and beside.loc["test loss", "paper, Table 1"] == "2.0388"
     assert beside.iloc[2, 2] == f"{100 * record['history']['test_accuracy'][-1]:.1f} %"

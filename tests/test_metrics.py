@@ -275,6 +275,11 @@ def test_seeds_are_kept_apart_by_conditions():
     assert (alone["model"], alone["data"], alone["seeds"]) == ("nasnet", "sample", [0])
 
 
+def test_a_figure_is_written_with_its_interval():
+    assert metrics.bracketed(0.892, [0.814, 0.9471]) == "89.2 [81.4, 94.7]"
+    assert metrics.bracketed(0.892, (0.814, 0.9471), 0) == "89 [81, 95]" and metrics.bracketed(1, None) == "100.0"
+
+
 def test_surest_of_right_and_wrong():
     labels = np.array([0, 0, 1, 1, 1])
     probabilities = np.array([[0.9, 0.1], [0.6, 0.4], [0.7, 0.3], [0.2, 0.8], [0.8, 0.2]])
