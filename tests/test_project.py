@@ -71,6 +71,18 @@ def test_the_first_table_shows_the_records():
     assert f"| the paper | {told['val_accuracy']:.0%} | {told['test_accuracy']:.0%} |".replace("%", "") in first
 
 
+def test_what_the_readme_says_of_the_same_images_follows_from_the_predictions():
+    kept = [np.load(ROOT / "results" / f"cnn-paper-by-{how}-seed0.predictions.npz") for how in ("image", "photo")]
+    paths, *rows = np.intersect1d(*(k["validation_paths"] for k in kept), return_indices=True)
+    right = [(k["validation_probabilities"].argmax(1) == k["validation_labels"])[row]
+             for k, row in zip(kept, rows, strict=True)]
+    test, = metrics.compare(dict(zip("ab", right, strict=True)), kept[0]["validation_photos"][rows[0]])
+    said = " ".join((ROOT / "README.md").read_text().split())
+    one, two = (f"{100 * answers.mean():.1f} %" for answers in right)
+    assert (f"{len(paths)} images are in both validation sets. Of these the network that met their photographs has "
+            f"{one} right, the other {two} (p = {test['p']:.1g} by photograph)") in said
+
+
 def test_the_figures_follow_from_the_predictions():
     for record in records.read_all(ROOT / "results"):
         kept = np.load(ROOT / "results" / record["predictions"])
