@@ -342,8 +342,8 @@ def _cv2():
     try:
         import cv2
     except ImportError as error:
-        raise DatasetError("provenance needs OpenCV, which is not installed. Install the extra that brings it: "
-                           "pip install 'bloodcell[provenance]', or pip install opencv-python-headless.") from error
+        raise DatasetError("provenance needs OpenCV, which is not installed. Install it: "
+                           "pip install opencv-python-headless.") from error
     return cv2
 
 

@@ -145,7 +145,7 @@ def test_upside_down_is_mirrored_and_turned_by_180_degrees():
 
 def test_without_opencv_the_error_says_what_to_install(own_folder, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "cv2", None)
-    with pytest.raises(DatasetError, match=r"OpenCV.*bloodcell\[provenance\]"):
+    with pytest.raises(DatasetError, match=r"OpenCV.*pip install opencv-python-headless"):
         provenance.recover(own_folder)
     assert provenance.main([str(own_folder)]) == 2
     assert "OpenCV" in capsys.readouterr().err
