@@ -45,7 +45,7 @@ def data(options: argparse.Namespace) -> int:
 def run(options: argparse.Namespace) -> int:
     """Execute notebooks and end with the table."""
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
-    from bloodcell_lib import records, suite
+    from bloodcell_lib import records, suite, tables
 
     jobs = suite.plan(options.notebook, options.protocol, options.data, options.seed, options.out,
                       image_size=options.image_size, batch_size=options.batch_size, epochs=options.epochs,
@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
     outcomes = suite.run(jobs, options.jobs)
     written = [job.record for job in jobs if job.record and job.record.exists()]
     if written:
-        print(f"\n{suite.table([records.read(path) for path in written])}")
+        print(f"\n{tables.runs([records.read(path) for path in written])}")
     failed = sum(outcome.state == "failed" for outcome in outcomes)
     print(f"\n{len(outcomes) - failed} of {len(outcomes)} notebooks executed; their copies and records are in "
           f"{jobs[0].output.parent}")
@@ -62,14 +62,16 @@ def run(options: argparse.Namespace) -> int:
 
 def table(options: argparse.Namespace) -> int:
     """Print the table of records."""
-    from bloodcell_lib import records, suite
+    from bloodcell_lib import records, tables
 
     found = records.read_all(options.folder)
     if not found:
         raise ValueError(f"no record in {options.folder or records.out_dir()}. Make one with: bloodcell run cnn")
-    print(suite.table(found))
-    if seeds := suite.seeds(found):
+    print(tables.runs(found))
+    if seeds := tables.seeds(found):
         print(f"\nOver seeds, mean ± standard deviation:\n\n{seeds}")
+    if folds := tables.folds(found, options.folder):
+        print(f"\nAll folds together, each photograph tested once:\n\n{folds}")
     return 0
 
 

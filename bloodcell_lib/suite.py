@@ -6,14 +6,13 @@ import os
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean
 from time import perf_counter
 
 import nbformat
 import papermill
 from traitlets.config import Config
 
-from bloodcell_lib import LESSONS, dataset, metrics, protocols, records
+from bloodcell_lib import LESSONS, dataset, protocols, records
 
 PARAMETERS = ("PROTOCOL", "DATA", "SEED", "OUT", "IMAGE_SIZE", "BATCH_SIZE", "EPOCHS", "LEARNING_RATE", "LIMIT")
 READERS = ("comparison",)
@@ -161,48 +160,3 @@ def run(jobs: list[Job], workers: int = 1) -> list[Outcome]:
                 if outcome.error:
                     print(f"    {outcome.error}\n    see {outcome.job.output}", flush=True)
     return outcomes
-
-
-def table(found: list[dict]) -> str:
-    """Lay out records as a table, in Markdown that also reads well in a terminal.
-
-    Accuracies are percent, of the best epoch on validation unless the column says otherwise; brackets
-    hold the 95 % interval over the unit named.
-    """
-    head = ["model", "data", "protocol", "seed", "size", "train, last", "validation", "test", "test, last", "F1",
-            "unit", "s/epoch"]
-    return _aligned([head, *map(_row, found)])
-
-
-def seeds(found: list[dict]) -> str:
-    """Lay out how far accuracy moves with the seed: mean ± standard deviation, in percent; "" if none has two seeds.
-
-    This is the luck of training. The brackets of `table` are the luck of the test photographs.
-    """
-    def moved(figure: dict) -> str:
-        return f"{100 * figure['mean']:.1f} ± {100 * figure['std']:.1f}"
-
-    rows = [[row["model"], row["data"], row["protocol"], ", ".join(map(str, row["seeds"])), moved(row["validation"]),
-             moved(row["test"])] for row in metrics.over_seeds(found) if len(row["seeds"]) > 1]
-    return _aligned([["model", "data", "protocol", "seeds", "validation", "test"], *rows]) if rows else ""
-
-
-def _aligned(rows: list[list[str]]) -> str:
-    """Lay out rows, the first of which is the head, as a Markdown table."""
-    rows = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    rows[1] = ["-" * width for width in widths]
-    return "\n".join("| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
-                     for row in rows)
-
-
-def _row(record: dict) -> list[str]:
-    validation, test = (metrics.bracketed(record[part]["accuracy"], record[part]["interval95"]["accuracy"])
-                        for part in ("validation", "test"))
-    f1 = metrics.bracketed(mean(record["test"]["per_class"]["f1"]),
-                           record["test"]["interval95"].get("macro", {}).get("f1"))
-    history, seconds = record["history"], record["seconds"]["epochs"]
-    last_test = f"{100 * history['test_accuracy'][-1]:.1f}" if "test_accuracy" in history else ""
-    return [record["model"], record["dataset"]["name"], record["protocol"], str(record["seed"]),
-            "x".join(map(str, record["image_size"])), f"{100 * history['accuracy'][-1]:.1f}", validation, test,
-            last_test, f1, record["test"]["interval95"]["unit"], f"{mean(seconds):.1f}"]

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from bloodcell_lib import metrics, paper, records, suite
+from bloodcell_lib import metrics, paper, records, tables
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -57,7 +57,7 @@ def test_make_explains_itself():
 
 def test_the_readme_shows_the_records():
     found = records.read_all(ROOT / "results")
-    assert found and suite.table(found) in (ROOT / "README.md").read_text()
+    assert found and tables.runs(found) in (ROOT / "README.md").read_text()
 
 
 def test_the_first_table_shows_the_records():
@@ -65,7 +65,7 @@ def test_the_first_table_shows_the_records():
     for stem, row in (("paper-by-image", "its protocol, run here"),
                       ("paper-by-photo", "the same, split by photograph"),
                       ("grouped", "our protocol, `grouped`")):
-        cells = suite._row(records.read(ROOT / "results" / f"cnn-{stem}-seed0.json"))
+        cells = tables._row(records.read(ROOT / "results" / f"cnn-{stem}-seed0.json"))
         assert f"| {row} | {' | '.join(cells[6:8])} |" in first
     told = paper.TABLE1["cnn"]
     assert f"| the paper | {told['val_accuracy']:.0%} | {told['test_accuracy']:.0%} |".replace("%", "") in first

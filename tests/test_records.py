@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from bloodcell_lib import LESSONS, metrics, records, suite
+from bloodcell_lib import LESSONS, metrics, records, tables
 
 LABELS = np.array([0, 1, 2, 3] * 5)
 PROBABILITIES = np.eye(4)[np.where(np.arange(20) < 4, 0, LABELS)] * 0.9 + 0.025
@@ -84,7 +84,7 @@ def test_a_failed_write_leaves_the_old_record(record, tmp_path, monkeypatch):
 def test_table_says_what_the_record_says(record, tmp_path):
     write(record, tmp_path)
     write({**record, "seed": 1}, tmp_path)
-    lines = suite.table(records.read_all(tmp_path)).splitlines()
+    lines = tables.runs(records.read_all(tmp_path)).splitlines()
     assert len(lines) == 4 and len({len(line) for line in lines}) == 1
     cells = [cell.strip() for cell in lines[2].strip("|").split("|")]
     low, high = record["test"]["interval95"]["accuracy"]

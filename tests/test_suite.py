@@ -79,19 +79,6 @@ def test_a_fold_has_files_of_its_own(shelf, tmp_path, own_folder):
     assert job.output.name == "00_good-fold2of5-seed0.ipynb" and job.parameters["PROTOCOL"] == "fold:2/5"
 
 
-def test_the_seeds_of_one_recipe_are_put_together():
-    def record(seed: int, accuracy: float, protocol: str = "paper") -> dict:
-        part = {"accuracy": accuracy}
-        return {"model": "cnn", "protocol": protocol, "seed": seed, "settings": {}, "image_size": [60, 80],
-                "dataset": {"name": "own", "fingerprint": "0"}, "validation": part, "test": part}
-
-    assert suite.seeds([record(0, 0.8), record(0, 0.9, "grouped")]) == ""
-    lines = suite.seeds([record(0, 0.8), record(2, 0.9), record(0, 0.9, "grouped")]).splitlines()
-    assert [cell.strip() for cell in lines[2].strip("|").split("|")] == ["cnn", "own", "paper", "0, 2"] + [
-        "85.0 ± 7.1"] * 2
-    assert len(lines) == 3
-
-
 def test_a_failed_notebook_is_tried_again(shelf, tmp_path, own_folder, capsys):
     arguments = ("run", "01", "--data", str(own_folder), "--out", str(tmp_path / "out"))
     assert [bloodcell(capsys, *arguments)[1].split()[2] for _ in range(2)] == ["failed", "failed"]
