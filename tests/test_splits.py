@@ -114,3 +114,17 @@ def test_a_table_made_from_other_files_is_not_believed(own_folder):
     table.write_text("\n".join([f"{head},crc32", *rows]))
     with pytest.raises(DatasetError, match=r"TEST/EOSINOPHIL/cell 0\.jpg is not the file .*CRC-32 \w{8}, there 0{8}"):
         load(own_folder)
+
+
+def test_the_archive_by_photograph(archive):
+    paper, grouped = (load(archive, split, size=(24, 32)) for split in ("paper", "grouped"))
+    assert len(set(paper.train.photos) & set(paper.validation.photos)) == 272  # of the 277 behind TRAIN
+    assert not set(grouped.train.scenes) & set(grouped.validation.scenes)
+    assert len(set(grouped.train.photos) | set(grouped.validation.photos)) == 277
+    behind_train = set(grouped.train.scenes) | set(grouped.validation.scenes)
+    assert len(behind_train | set(grouped.test.scenes)) == 311
+    assert len(set(grouped.test.photos[np.isin(grouped.test.scenes, list(behind_train))])) == 8
+    held = shares(grouped.validation.labels, grouped.validation.photos, np.arange(len(grouped.validation)))
+    assert np.all(abs(held - np.array(list(PHOTOGRAPHS.values())) / 5) <= 2)
+    tested = [load(archive, f"fold:{fold}/5", size=(24, 32)).test.photos for fold in range(1, 6)]
+    assert sum(len(set(photos)) for photos in tested) == len(set(np.concatenate(tested))) == 348
