@@ -230,7 +230,7 @@ def photographs(data: str | os.PathLike | None = None, label: str = "EOSINOPHIL"
                 name = f"BloodImage_{int(row['Image']):05d}" if row["Image"] else ""
                 if (row["Category"] or "").strip() == label and name in annotated and name in pictures:
                     chosen.append(name)
-    return [(name, np.asarray(_open(source.read(pictures[name]), f"{source.root}/{pictures[name]}")),
+    return [(name, np.asarray(open_image(source.read(pictures[name]), f"{source.root}/{pictures[name]}")),
              _boxes(source.read(annotated[name]), f"{source.root}/{annotated[name]}")) for name in chosen[:most]]
 
 
@@ -338,9 +338,9 @@ def _photos(source: Source, entries: list[Entry], own: str | None, name: str) ->
         return {}, "no provenance.csv (columns split,class,file,photograph) lies beside the images. Add one"
     if own is None and not (TABLES / "provenance.csv").exists():
         return {}, f"{TABLES / 'provenance.csv'} is missing. Restore it from the project"
-    where = f"{source.root}/{own}" if own else str(TABLES / "provenance.csv")
+    where, rows = _table(source, own, "provenance.csv", PROVENANCE)
     found = {}
-    for row in _rows(source.read(own) if own else Path(where).read_bytes(), where, PROVENANCE):
+    for row in rows:
         key = "/".join(filter(None, (row["split"], row["class"], row["file"])))
         if found.setdefault(key, row)["photograph"] != row["photograph"]:
             raise DatasetError(f"{where}: names two photographs for {key}. Keep the row that is right.")
@@ -360,12 +360,11 @@ def _photos(source: Source, entries: list[Entry], own: str | None, name: str) ->
 
 def _scenes(source: Source, own: str | None, photos: dict[str, str]) -> dict[str, str]:
     """Read which photographs show the same cell or field; each is given the name of the first of them."""
-    path = source.find("same_cell.csv") if own else "same_cell.csv" if photos else None
-    if path is None or not own and not (TABLES / path).exists():
+    path = source.find("same_cell.csv") if own else None
+    if not photos or own and not path or not own and not (TABLES / "same_cell.csv").exists():
         return {}
-    where = f"{source.root}/{path}" if own else str(TABLES / path)
     scenes = {}
-    for row in _rows(source.read(path) if own else Path(where).read_bytes(), where, SAME_CELL):
+    for row in _table(source, path, "same_cell.csv", SAME_CELL)[1]:
         if row["judgement"].startswith("same"):  # cell or field
             pair = row["photograph_a"], row["photograph_b"]
             joined = {scenes.setdefault(photo, photo) for photo in pair}
@@ -373,14 +372,16 @@ def _scenes(source: Source, own: str | None, photos: dict[str, str]) -> dict[str
     return scenes
 
 
-def _rows(table: bytes, where: str, columns: tuple[str, ...]) -> list[dict[str, str]]:
-    """Read a CSV table that must have some columns."""
+def _table(source: Source, path: str | None, name: str, columns: tuple[str, ...]) -> tuple[str, list[dict[str, str]]]:
+    """Read a table of the source, or the project's where `path` is None: its full path, and rows with some columns."""
+    where = f"{source.root}/{path}" if path else str(TABLES / name)
+    table = source.read(path) if path else Path(where).read_bytes()
     expected = f"a table with the columns {','.join(columns)}"
     with _naming(where, expected):
         rows = list(csv.DictReader(io.StringIO(table.decode("utf-8-sig"))))
     if any(row.get(column) is None for row in rows for column in columns):
         raise DatasetError(f"{where}: a row lacks a column. Expected {expected}; restore or remove it.")
-    return rows
+    return where, rows
 
 
 def _decoded(catalogue: Catalogue, image_size: tuple[int, int]) -> np.ndarray:
@@ -455,13 +456,13 @@ def _decode_all(catalogue: Catalogue, image_size: tuple[int, int], target: Path)
 def _pixels(data: bytes, where: str, image_size: tuple[int, int], held: bool = False) -> np.ndarray:
     """Decode one image to uint8 (height, width, 3), at reduced scale where JPEG allows it."""
     height, width = image_size
-    image = _open(data, where, (width, height), CARD_SIZE if held else None)
+    image = open_image(data, where, (width, height), CARD_SIZE if held else None)
     if image.size != (width, height):
         image = image.resize((width, height), Image.Resampling.BILINEAR)
     return np.asarray(image)
 
 
-def _open(data: bytes, where: str, draft: tuple[int, int] | None = None,
+def open_image(data: bytes, where: str, draft: tuple[int, int] | None = None,
           expected: tuple[int, int] | None = None) -> Image.Image:
     """Open an image as 8-bit RGB, upright, or refuse it by name."""
     if not data:

@@ -179,7 +179,7 @@ def parameters(matrix: np.ndarray) -> tuple[int, float, float]:
 
 def grey(source: Source, path: str) -> np.ndarray:
     """Read an image or photograph as grey uint8 (240, 320)."""
-    image = dataset._open(source.read(path), f"{source.root}/{path}").convert("L")
+    image = dataset.open_image(source.read(path), f"{source.root}/{path}").convert("L")
     return np.asarray(image.resize((WIDTH, HEIGHT), Image.Resampling.BOX))
 
 

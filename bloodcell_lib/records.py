@@ -11,6 +11,8 @@ import numpy as np
 
 from bloodcell_lib import LESSONS, metrics, protocols
 
+PREDICTED = ("probabilities", "labels", "photos", "paths")  # of the test set; of validation with a prefix
+
 
 class RecordError(ValueError):
     """A record cannot be read or does not hold together; the message names it and says why."""
@@ -108,19 +110,33 @@ def comparable(folder: str | os.PathLike | None = None, protocol: str = "quick",
     return found
 
 
+def predictions(record: dict, folder: str | os.PathLike | None = None) -> dict[str, np.ndarray]:
+    """Read the predictions beside a record, and hold them against it.
+
+    Raises:
+        RecordError: they are missing, damaged or of another run.
+    """
+    path = out_dir(folder) / record["predictions"]
+    try:
+        with np.load(path) as file:
+            kept = dict(file)
+        if missing := {f"{prefix}{name}" for prefix in ("", "validation_") for name in PREDICTED} - kept.keys():
+            raise ValueError(f"they lack {', '.join(sorted(missing))}")
+        for part, prefix in (("validation", "validation_"), ("test", "")):
+            matrix = metrics.confusion(kept[f"{prefix}labels"], kept[f"{prefix}probabilities"])
+            if matrix.tolist() != record[part]["confusion"]:
+                raise ValueError(f"their confusion matrix of {part} is not the record's")
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise RecordError(f"{path}: not the predictions of {record['model']} ({error}). "
+                          "Run the model again.") from error
+    return kept
+
+
 def _conditions(record: dict, folder: Path) -> dict:
     """What must be equal for two records to be compared."""
-    try:
-        with np.load(folder / record["predictions"]) as kept:
-            for part, prefix in (("validation", "validation_"), ("test", "")):
-                matrix = metrics.confusion(kept[f"{prefix}labels"], kept[f"{prefix}probabilities"])
-                if matrix.tolist() != record[part]["confusion"]:
-                    raise ValueError(f"their confusion matrix of {part} is not the record's")
-            images = {part: sorted(kept[name].tolist()) for part, name in
-                      (("validation images", "validation_paths"), ("test images", "paths"))}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise RecordError(f"{folder / record['predictions']}: not the predictions of {record['model']} ({error}). "
-                          "Run the model again.") from error
+    kept = predictions(record, folder)
+    images = {part: sorted(kept[name].tolist()) for part, name in
+              (("validation images", "validation_paths"), ("test images", "paths"))}
     return {"data": record["dataset"]["fingerprint"], "sizes": record["dataset"]["sizes"],
             "settings": record.get("settings"), "image size": record["image_size"], **images}
 

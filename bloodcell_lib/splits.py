@@ -50,11 +50,12 @@ def divide(parts: np.ndarray, labels: np.ndarray, photos: np.ndarray, scenes: np
     Raises:
         DatasetError: a class has too few images or photographs.
     """
-    simple, every = np.flatnonzero(parts == "TEST_SIMPLE"), np.flatnonzero(parts != "TEST_SIMPLE")
+    simple, usable = np.flatnonzero(parts == "TEST_SIMPLE"), (photos != "") | (split == "paper")
+    every = np.flatnonzero(usable & (parts != "TEST_SIMPLE"))
     if fold := fold_of(split):
-        chosen, folds = every[photos[every] != ""], fold[1]
-        at = (_folds(chosen, labels, photos, scenes, folds, seed) - fold[0] + 1) % folds  # 0 tests, 1 validates
-        return {"train": chosen[at > 1], "validation": chosen[at == 1], "test": chosen[at == 0], "simple": simple}
+        place, folds = fold
+        at = (_folds(every, labels, photos, scenes, folds, seed) - place + 1) % folds  # 0 tests, 1 validates
+        return {"train": every[at > 1], "validation": every[at == 1], "test": every[at == 0], "simple": simple}
     if split == "paper":
         def held(rows, seed):
             return _fifth_of_images(rows, labels, seed)
@@ -62,12 +63,10 @@ def divide(parts: np.ndarray, labels: np.ndarray, photos: np.ndarray, scenes: np
         def held(rows, seed):
             return _folds(rows, labels, photos, scenes, 5, seed) == 0
     if (parts == "").all():  # one folder of classes: the same TEST for every seed
-        every = every if split == "paper" else every[photos[every] != ""]
         out = held(every, 0)
         rest, test = every[~out], every[out]
     else:
-        rest, test = np.flatnonzero(parts == "TRAIN"), np.flatnonzero(parts == "TEST")
-        rest = rest if split == "paper" else rest[photos[rest] != ""]
+        rest, test = np.flatnonzero(usable & (parts == "TRAIN")), np.flatnonzero(parts == "TEST")
     out = held(rest, seed)
     return {"train": rest[~out], "validation": rest[out], "test": test, "simple": simple}
 

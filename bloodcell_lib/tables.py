@@ -18,7 +18,7 @@ def runs(found: list[dict]) -> str:
     """
     head = ["model", "data", "protocol", "seed", "size", "train, last", "validation", "test", "test, last", "F1",
             "unit", "s/epoch"]
-    return _aligned([head, *map(_row, found)])
+    return _aligned([head, *map(row, found)])
 
 
 def seeds(found: list[dict]) -> str:
@@ -65,7 +65,7 @@ def folds(found: list[dict], folder: str | os.PathLike | None = None) -> str:
 
 def _together(parts: list[dict], folder: Path) -> dict:
     """Return `metrics.summary` of the test sets of several records as one."""
-    kept = [np.load(folder / record["predictions"]) for record in parts]
+    kept = [records.predictions(record, folder) for record in parts]
     return metrics.summary(*(np.concatenate([one[name] for one in kept]) for name in
                              ("labels", "probabilities", "photos")), parts[0]["test"]["interval95"]["unit"])
 
@@ -79,7 +79,8 @@ def _aligned(rows: list[list[str]]) -> str:
                      for row in rows)
 
 
-def _row(record: dict) -> list[str]:
+def row(record: dict) -> list[str]:
+    """Return the cells of a record, in the columns of `runs`."""
     validation, test = (metrics.bracketed(record[part]["accuracy"], record[part]["interval95"]["accuracy"])
                         for part in ("validation", "test"))
     f1 = metrics.bracketed(mean(record["test"]["per_class"]["f1"]),

@@ -65,7 +65,7 @@ def test_the_first_table_shows_the_records():
     for stem, row in (("paper-by-image", "its protocol, run here"),
                       ("paper-by-photo", "the same, split by photograph"),
                       ("grouped", "our protocol, `grouped`")):
-        cells = tables._row(records.read(ROOT / "results" / f"cnn-{stem}-seed0.json"))
+        cells = tables.row(records.read(ROOT / "results" / f"cnn-{stem}-seed0.json"))
         assert f"| {row} | {' | '.join(cells[6:8])} |" in first
     told = paper.TABLE1["cnn"]
     assert f"| the paper | {told['val_accuracy']:.0%} | {told['test_accuracy']:.0%} |".replace("%", "") in first

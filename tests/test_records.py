@@ -98,7 +98,8 @@ def nine(record, tmp_path):
     for model in LESSONS:
         images = {"probabilities": PROBABILITIES, "labels": LABELS, "paths": np.arange(20).astype(str),
                   "validation_paths": np.arange(20, 40).astype(str), "validation_probabilities": PROBABILITIES,
-                  "validation_labels": LABELS}
+                  "validation_labels": LABELS, "photos": np.arange(20).astype(str),
+                  "validation_photos": np.arange(20, 40).astype(str)}
         records.write({**record, "model": model, "settings": {"epochs": 3}, "multiply_adds": 5,
                        "dataset": {**record["dataset"], "classes": list("abcd")},
                        "history": {**record["history"], "test_loss": [1.0] * 3, "test_accuracy": [0.5] * 3},
