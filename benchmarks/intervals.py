@@ -20,18 +20,30 @@ from bloodcell_lib import metrics
 CLASSES = ("EOSINOPHIL", "LYMPHOCYTE", "MONOCYTE", "NEUTROPHIL")
 IMAGES, PHOTOS = (623, 620, 620, 624), (13, 6, 4, 48)
 ENDS = [0.025, 0.975]
-ACCURACIES = {"all .75": [0.75] * 4, "all .9": [0.9] * 4, "all .97": [0.97] * 4,
-              "monocyte .6, others .95": [0.95, 0.95, 0.6, 0.95], "as cnn: .61 .86 .86 .84": [0.61, 0.86, 0.86, 0.84]}
-CORRELATIONS = {".3": [0.3] * 4, ".6": [0.6] * 4, ".9": [0.9] * 4, "4 of 5 photographs whole": None,
-                "by class .3 .6 .9 .3": [0.3, 0.6, 0.9, 0.3],
-                "by class .8 .4 .6 .5": [0.8, 0.4, 0.6, 0.5]}  # the last as the cnn of results/ shows them on TEST
+ACCURACIES = {
+    "all .75": [0.75] * 4,
+    "all .9": [0.9] * 4,
+    "all .97": [0.97] * 4,
+    "monocyte .6, others .95": [0.95, 0.95, 0.6, 0.95],
+    "as cnn: .61 .86 .86 .84": [0.61, 0.86, 0.86, 0.84],
+}
+CORRELATIONS = {
+    ".3": [0.3] * 4,
+    ".6": [0.6] * 4,
+    ".9": [0.9] * 4,
+    "4 of 5 photographs whole": None,
+    "by class .3 .6 .9 .3": [0.3, 0.6, 0.9, 0.3],
+    "by class .8 .4 .6 .5": [0.8, 0.4, 0.6, 0.5],
+}  # the last as the cnn of results/ shows them on TEST
 
 
 def photographs(table: str | None) -> tuple[np.ndarray, np.ndarray]:
     """Return the number of copies and the class of each photograph of TEST (71,), sizes near equal without a table."""
     if table is None:
-        sizes = [images // photos + (np.arange(photos) < images % photos)
-                 for images, photos in zip(IMAGES, PHOTOS, strict=True)]
+        sizes = [
+            images // photos + (np.arange(photos) < images % photos)
+            for images, photos in zip(IMAGES, PHOTOS, strict=True)
+        ]
         return np.concatenate(sizes), np.repeat(range(4), PHOTOS)
     rows = pd.read_csv(table).query("split == 'TEST'").groupby(["class", "photograph"]).size()
     return rows.to_numpy(), np.array([CLASSES.index(name) for name in rows.index.get_level_values("class")])
@@ -82,8 +94,9 @@ def bootstraps(right, size, true, rng, draws=2000, block=50):
             z = bias + stats.norm.ppf(ENDS)[:, None]
             levels = stats.norm.cdf(bias + z / (1 - skew * z))
             t = np.where(deviations > 0, (again - accuracy) / deviations, 0)
-        ends["BCa bootstrap"].append([[np.quantile(again[:, n], level) for n, level in enumerate(row)]
-                                      for row in levels])
+        ends["BCa bootstrap"].append(
+            [[np.quantile(again[:, n], level) for n, level in enumerate(row)] for row in levels]
+        )
         ends["studentised bootstrap"].append(accuracy - deviation * np.quantile(t, ENDS[::-1], axis=0))
     return {name: np.concatenate(parts, axis=1) for name, parts in ends.items()}
 
@@ -121,10 +134,16 @@ def kept(counts, true) -> dict[str, np.ndarray]:
     found = {}
     for seed, one in enumerate(counts):
         ends = metrics.intervals(one, true, seed=seed)
-        figures = {"accuracy": ends["accuracy"], "one vote a photograph": ends["by_unit"],
-                   "macro F1": ends["macro"]["f1"]}
-        figures |= {f"{name} of {CLASSES[label].lower()}": ends["per_class"][name][label]
-                    for name in ("recall", "precision", "f1") for label in range(4)}
+        figures = {
+            "accuracy": ends["accuracy"],
+            "one vote a photograph": ends["by_unit"],
+            "macro F1": ends["macro"]["f1"],
+        }
+        figures |= {
+            f"{name} of {CLASSES[label].lower()}": ends["per_class"][name][label]
+            for name in ("recall", "precision", "f1")
+            for label in range(4)
+        }
         for name, pair in figures.items():
             found.setdefault(name, []).append(pair)
     return {name: np.transpose(pairs) for name, pairs in found.items()}
@@ -135,10 +154,16 @@ def truths(size, true, accuracies) -> dict[str, float]:
     images = np.bincount(true, size)
     rows = np.array([np.where(np.arange(4) == n, share, (1 - share) / 3) for n, share in enumerate(accuracies)])
     figures = metrics.per_class(rows * images[:, None])
-    return {"accuracy": accuracies @ images / images.sum(), "macro F1": figures["f1"].mean(),
-            "one vote a photograph": np.mean(np.array(accuracies)[true]),
-            **{f"{name} of {CLASSES[label].lower()}": figures[name][label]
-               for name in ("recall", "precision", "f1") for label in range(4)}}
+    return {
+        "accuracy": accuracies @ images / images.sum(),
+        "macro F1": figures["f1"].mean(),
+        "one vote a photograph": np.mean(np.array(accuracies)[true]),
+        **{
+            f"{name} of {CLASSES[label].lower()}": figures[name][label]
+            for name in ("recall", "precision", "f1")
+            for label in range(4)
+        },
+    }
 
 
 def condensed(table: pd.DataFrame) -> str:
@@ -171,12 +196,26 @@ def main() -> None:
             ends["Beta by class, one correlation", "accuracy"] = beta(right, size, true, rng, common)
             ends |= {(metrics.METHOD, figure): pairs for figure, pairs in kept(counts, true).items()}
             for (method, figure), (low, high) in ends.items():
-                rows.append({"method": method, "figure": figure, "accuracies": name, "correlation": correlation,
-                             "coverage": 100 * np.mean((low <= truth[figure]) & (truth[figure] <= high)),
-                             "width": 100 * np.mean(high - low), "times": wanted.times})
-            print(f"{name}, {correlation}: " + ", ".join(
-                f"{row['method']} {row['coverage']:.1f} ({row['width']:.1f})"
-                for row in rows[-len(ends):] if row["figure"] == "accuracy"), flush=True)
+                rows.append(
+                    {
+                        "method": method,
+                        "figure": figure,
+                        "accuracies": name,
+                        "correlation": correlation,
+                        "coverage": 100 * np.mean((low <= truth[figure]) & (truth[figure] <= high)),
+                        "width": 100 * np.mean(high - low),
+                        "times": wanted.times,
+                    }
+                )
+            print(
+                f"{name}, {correlation}: "
+                + ", ".join(
+                    f"{row['method']} {row['coverage']:.1f} ({row['width']:.1f})"
+                    for row in rows[-len(ends) :]
+                    if row["figure"] == "accuracy"
+                ),
+                flush=True,
+            )
     table = pd.DataFrame(rows).round({"coverage": 2, "width": 2})
     print(condensed(table))
     kept_rows = table[table.method == metrics.METHOD].groupby("figure", sort=False)

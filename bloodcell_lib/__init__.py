@@ -10,5 +10,14 @@ try:
 except PackageNotFoundError:  # the folder is used without having been installed
     __version__ = "0+unknown"
 
-LESSONS = ("cnn", "xception", "inceptionv3", "resnet50", "squeezenet", "googlenet", "shufflenetv2",
-           "attention56", "nasnet")  # the networks, in the order of the lessons
+LESSONS = (
+    "cnn",
+    "xception",
+    "inceptionv3",
+    "resnet50",
+    "squeezenet",
+    "googlenet",
+    "shufflenetv2",
+    "attention56",
+    "nasnet",
+)  # the networks, in the order of the lessons

@@ -44,8 +44,11 @@ def device() -> str:
     if gpus():
         return ", ".join(gpus())
     info = Path("/proc/cpuinfo")
-    names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")] \
-        if info.exists() else []
+    names = (
+        [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        if info.exists()
+        else []
+    )
     return f"{names[0] if names else platform.processor() or platform.machine()}, {os.cpu_count()} cores"
 
 
@@ -77,5 +80,7 @@ def check_arithmetic() -> None:
     expected = np.einsum("nhwcij,ijco->nhwo", windows, kernel)
     got = keras.ops.convert_to_numpy(keras.ops.conv(image.astype("float32"), kernel.astype("float32")))
     if not np.allclose(got, expected, rtol=0.02, atol=0.2):  # loose enough for a GPU's TF32
-        raise RuntimeError(f"{keras.backend.backend()} computes a small convolution wrongly here (off by "
-                           f"{np.abs(got - expected).max():.2g}). Install another release of it.")
+        raise RuntimeError(
+            f"{keras.backend.backend()} computes a small convolution wrongly here (off by "
+            f"{np.abs(got - expected).max():.2g}). Install another release of it."
+        )

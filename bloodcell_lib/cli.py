@@ -47,16 +47,27 @@ def run(options: argparse.Namespace) -> int:
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
     from bloodcell_lib import records, suite, tables
 
-    jobs = suite.plan(options.notebook, options.protocol, options.data, options.seed, options.out,
-                      image_size=options.image_size, batch_size=options.batch_size, epochs=options.epochs,
-                      learning_rate=options.learning_rate, limit=options.limit)
+    jobs = suite.plan(
+        options.notebook,
+        options.protocol,
+        options.data,
+        options.seed,
+        options.out,
+        image_size=options.image_size,
+        batch_size=options.batch_size,
+        epochs=options.epochs,
+        learning_rate=options.learning_rate,
+        limit=options.limit,
+    )
     outcomes = suite.run(jobs, options.jobs)
     written = [job.record for job in jobs if job.record and job.record.exists()]
     if written:
         print(f"\n{tables.runs([records.read(path) for path in written])}")
     failed = sum(outcome.state == "failed" for outcome in outcomes)
-    print(f"\n{len(outcomes) - failed} of {len(outcomes)} notebooks executed; their copies and records are in "
-          f"{jobs[0].output.parent}")
+    print(
+        f"\n{len(outcomes) - failed} of {len(outcomes)} notebooks executed; their copies and records are in "
+        f"{jobs[0].output.parent}"
+    )
     return 1 if failed else 0
 
 
@@ -76,8 +87,9 @@ def table(options: argparse.Namespace) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="bloodcell", description="Learn, and honestly measure, how deep networks "
-                                     "classify white blood cells.")
+    parser = argparse.ArgumentParser(
+        prog="bloodcell", description="Learn, and honestly measure, how deep networks classify white blood cells."
+    )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 

@@ -25,8 +25,18 @@ from tqdm import tqdm
 from bloodcell_lib import splits
 from bloodcell_lib.sources import CLASSES, DatasetError, Entry, Source, open_source
 
-__all__ = ["CARDS", "CLASSES", "Catalogue", "Dataset", "DatasetError", "Part", "describe", "load", "locate",
-           "photographs"]
+__all__ = [
+    "CARDS",
+    "CLASSES",
+    "Catalogue",
+    "Dataset",
+    "DatasetError",
+    "Part",
+    "describe",
+    "load",
+    "locate",
+    "photographs",
+]
 
 KAGGLE_HANDLE = "paultimothymooney/blood-cells/versions/6"
 MAX_PIXELS = 50_000_000
@@ -36,8 +46,7 @@ THREADS = os.cpu_count() or 1
 
 # What each known set holds, in the order of CLASSES: a set that claims to be one of them is held to it.
 CARDS = {
-    "blood-cells": {"TRAIN": (2497, 2483, 2478, 2499), "TEST": (623, 620, 620, 624),
-                    "TEST_SIMPLE": (13, 6, 4, 48)},
+    "blood-cells": {"TRAIN": (2497, 2483, 2478, 2499), "TEST": (623, 620, 620, 624), "TEST_SIMPLE": (13, 6, 4, 48)},
     "sample": {"TRAIN": (240,) * 4, "TEST": (80,) * 4, "TEST_SIMPLE": (5,) * 4},
 }
 ARCHIVE_KEY = re.compile(r"\w+/\w+/_\d+_\d+\.jpeg")
@@ -115,8 +124,13 @@ class Catalogue:
     unknown: str
 
 
-def load(data: str | os.PathLike | None = None, image_size: tuple[int, int] = (120, 160),
-         split: str = "paper", seed: int = 0, limit: int | None = None) -> Dataset:
+def load(
+    data: str | os.PathLike | None = None,
+    image_size: tuple[int, int] = (120, 160),
+    split: str = "paper",
+    seed: int = 0,
+    limit: int | None = None,
+) -> Dataset:
     """Load a set, decoding its images the first time only.
 
     Args:
@@ -139,8 +153,10 @@ def load(data: str | os.PathLike | None = None, image_size: tuple[int, int] = (1
     image_size = _check_arguments(image_size, split, seed, limit)
     catalogue = describe(data)
     if split != "paper" and not catalogue.photos:
-        raise DatasetError(f"{catalogue.source.root}: split={split!r} needs the photograph behind each image, and "
-                           f"{catalogue.unknown}, or use split='paper'.")
+        raise DatasetError(
+            f"{catalogue.source.root}: split={split!r} needs the photograph behind each image, and "
+            f"{catalogue.unknown}, or use split='paper'."
+        )
     images = _decoded(catalogue, image_size)
     labels = np.array([catalogue.classes.index(entry.label) for entry in catalogue.entries])
     photos = np.array([catalogue.photos.get(entry.key, "") for entry in catalogue.entries])
@@ -157,8 +173,14 @@ def load(data: str | os.PathLike | None = None, image_size: tuple[int, int] = (1
         chosen = splits.limited(rows[name], labels, limit, seed)
         return Part(images, chosen, labels[chosen], names[chosen], paths[chosen], scenes[chosen])
 
-    return Dataset(*(part(name) for name in ("train", "validation", "test", "simple")), catalogue.classes,
-                   catalogue.name, catalogue.fingerprint, split, bool(catalogue.photos))
+    return Dataset(
+        *(part(name) for name in ("train", "validation", "test", "simple")),
+        catalogue.classes,
+        catalogue.name,
+        catalogue.fingerprint,
+        split,
+        bool(catalogue.photos),
+    )
 
 
 def describe(data: str | os.PathLike | None = None) -> Catalogue:
@@ -199,13 +221,16 @@ def cache_dir() -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DatasetError(f"{folder}: the cache folder cannot be made ({error.strerror}). "
-                           "Set BLOODCELL_CACHE to a folder that you can write.") from error
+        raise DatasetError(
+            f"{folder}: the cache folder cannot be made ({error.strerror}). "
+            "Set BLOODCELL_CACHE to a folder that you can write."
+        ) from error
     return folder
 
 
-def photographs(data: str | os.PathLike | None = None, label: str = "EOSINOPHIL",
-                most: int = 4) -> list[tuple[str, np.ndarray, list[tuple[str, int, int, int, int]]]]:
+def photographs(
+    data: str | os.PathLike | None = None, label: str = "EOSINOPHIL", most: int = 4
+) -> list[tuple[str, np.ndarray, list[tuple[str, int, int, int, int]]]]:
     """Return original photographs that show one class, with the boxes an expert drew.
 
     Source: BCCD, whose annotations (Pascal VOC) name white cells WBC, red cells RBC, and Platelets. The
@@ -230,8 +255,14 @@ def photographs(data: str | os.PathLike | None = None, label: str = "EOSINOPHIL"
                 name = f"BloodImage_{int(row['Image']):05d}" if row["Image"] else ""
                 if (row["Category"] or "").strip() == label and name in annotated and name in pictures:
                     chosen.append(name)
-    return [(name, np.asarray(open_image(source.read(pictures[name]), f"{source.root}/{pictures[name]}")),
-             _boxes(source.read(annotated[name]), f"{source.root}/{annotated[name]}")) for name in chosen[:most]]
+    return [
+        (
+            name,
+            np.asarray(open_image(source.read(pictures[name]), f"{source.root}/{pictures[name]}")),
+            _boxes(source.read(annotated[name]), f"{source.root}/{annotated[name]}"),
+        )
+        for name in chosen[:most]
+    ]
 
 
 @contextmanager
@@ -247,9 +278,13 @@ def _naming(where: str, expected: str):
 
 def _boxes(xml: bytes, where: str) -> list[tuple[str, int, int, int, int]]:
     with _naming(where, "Pascal VOC, with a bndbox in each object"):
-        return [(thing.findtext("name"), *(int(thing.findtext(f"bndbox/{side}")) for side in
-                                           ("xmin", "ymin", "xmax", "ymax")))
-                for thing in ElementTree.fromstring(xml).iter("object")]
+        return [
+            (
+                thing.findtext("name"),
+                *(int(thing.findtext(f"bndbox/{side}")) for side in ("xmin", "ymin", "xmax", "ymax")),
+            )
+            for thing in ElementTree.fromstring(xml).iter("object")
+        ]
 
 
 def _check_arguments(image_size: tuple[int, int], split: str, seed: int, limit: int | None) -> tuple[int, int]:
@@ -286,9 +321,11 @@ def _kaggle() -> Path:
         return Path(kagglehub.dataset_download(KAGGLE_HANDLE))
     except Exception as error:  # kagglehub lets through whatever its HTTP client raises
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DatasetError(f"kaggle: {KAGGLE_HANDLE} is not in kagglehub's cache and could not be downloaded "
-                           f"({reason}). Connect to the internet once, or download the zip by hand "
-                           "and give its path.") from error
+        raise DatasetError(
+            f"kaggle: {KAGGLE_HANDLE} is not in kagglehub's cache and could not be downloaded "
+            f"({reason}). Connect to the internet once, or download the zip by hand "
+            "and give its path."
+        ) from error
 
 
 def _drawn_sample() -> Path:
@@ -302,8 +339,10 @@ def _drawn_sample() -> Path:
             try:
                 sample.write(folder)
             except OSError as error:
-                raise DatasetError(f"{folder}: the sample cannot be written there ({error.strerror}). Make room, or "
-                                   "set BLOODCELL_CACHE to another folder.") from error
+                raise DatasetError(
+                    f"{folder}: the sample cannot be written there ({error.strerror}). Make room, or "
+                    "set BLOODCELL_CACHE to another folder."
+                ) from error
     return folder
 
 
@@ -317,14 +356,20 @@ def _name(source: Source, entries: list[Entry], classes: tuple[str, ...], photos
     if not (classes == CLASSES and "TRAIN" in table and all(ARCHIVE_KEY.fullmatch(e.key) for e in entries)):
         return f"own {stem}" if stem in CARDS else stem  # the names of the known sets are theirs alone
     card = CARDS["blood-cells"]
-    wrong = [f"{split} {c}: {expected} expected, {counts[split, c]} found" for split in card if split in table
-             or split != "TEST_SIMPLE" for c, expected in zip(CLASSES, card[split], strict=True)
-             if counts[split, c] != expected]
+    wrong = [
+        f"{split} {c}: {expected} expected, {counts[split, c]} found"
+        for split in card
+        if split in table or split != "TEST_SIMPLE"
+        for c, expected in zip(CLASSES, card[split], strict=True)
+        if counts[split, c] != expected
+    ]
     if wrong and photos_known:
         return f"own {stem}" if stem in CARDS else stem
     if wrong:
-        raise DatasetError(f"{source.root}: named like the blood-cells archive, but not whole: {'; '.join(wrong)}. "
-                           "Unpack or download it again (to use fewer images, give a limit).")
+        raise DatasetError(
+            f"{source.root}: named like the blood-cells archive, but not whole: {'; '.join(wrong)}. "
+            "Unpack or download it again (to use fewer images, give a limit)."
+        )
     return "blood-cells"
 
 
@@ -347,11 +392,15 @@ def _photos(source: Source, entries: list[Entry], own: str | None, name: str) ->
     for entry in entries:
         row = found.get(entry.key)
         if row is None:
-            raise DatasetError(f"{where}: no row for {entry.key}. Add it, its photograph left empty if that is "
-                               "unknown, or remove the table.")
+            raise DatasetError(
+                f"{where}: no row for {entry.key}. Add it, its photograph left empty if that is "
+                "unknown, or remove the table."
+            )
         if row.get("crc32", f"{entry.crc:08x}") != f"{entry.crc:08x}":
-            changed = (f"{entry.key} is not the file that {where} was made from (CRC-32 {entry.crc:08x}, there "
-                       f"{row['crc32']}). Get the original images, or make a table of these")
+            changed = (
+                f"{entry.key} is not the file that {where} was made from (CRC-32 {entry.crc:08x}, there "
+                f"{row['crc32']}). Get the original images, or make a table of these"
+            )
             if own:
                 raise DatasetError(f"{source.root}: {changed}.")
             return {}, changed
@@ -399,8 +448,10 @@ def _decoded(catalogue: Catalogue, image_size: tuple[int, int]) -> np.ndarray:
     except OSError as error:
         what = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else str(error)
         need = len(catalogue.entries) * height * width * 3 / 2**20
-        raise DatasetError(f"{target.parent}: the decoded images cannot be kept there ({what}). They need "
-                           f"{need:,.0f} MiB; make room, or set BLOODCELL_CACHE to another folder.") from error
+        raise DatasetError(
+            f"{target.parent}: the decoded images cannot be kept there ({what}). They need "
+            f"{need:,.0f} MiB; make room, or set BLOODCELL_CACHE to another folder."
+        ) from error
 
 
 def _kept(target: Path, shape: tuple[int, ...]) -> np.ndarray | None:
@@ -433,11 +484,14 @@ def _decode_all(catalogue: Catalogue, image_size: tuple[int, int], target: Path)
             return error
 
     try:
-        with open(part, "wb") as file, ThreadPoolExecutor(THREADS) as pool, \
-                tqdm(total=len(catalogue.entries), desc="Decoding", unit=" images", mininterval=0.5) as bar:
+        with (
+            open(part, "wb") as file,
+            ThreadPoolExecutor(THREADS) as pool,
+            tqdm(total=len(catalogue.entries), desc="Decoding", unit=" images", mininterval=0.5) as bar,
+        ):
             np.lib.format.write_array_header_1_0(file, header)
             for start in range(0, len(catalogue.entries), BATCH):
-                for pixels in pool.map(decode, catalogue.entries[start:start + BATCH]):
+                for pixels in pool.map(decode, catalogue.entries[start : start + BATCH]):
                     if isinstance(pixels, DatasetError):
                         refused.append(pixels)
                     else:
@@ -462,8 +516,9 @@ def _pixels(data: bytes, where: str, image_size: tuple[int, int], held: bool = F
     return np.asarray(image)
 
 
-def open_image(data: bytes, where: str, draft: tuple[int, int] | None = None,
-          expected: tuple[int, int] | None = None) -> Image.Image:
+def open_image(
+    data: bytes, where: str, draft: tuple[int, int] | None = None, expected: tuple[int, int] | None = None
+) -> Image.Image:
     """Open an image as 8-bit RGB, upright, or refuse it by name."""
     if not data:
         raise DatasetError(f"{where}: the file is empty. Restore or remove it.")
@@ -472,14 +527,19 @@ def open_image(data: bytes, where: str, draft: tuple[int, int] | None = None,
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DatasetError(f"{where}: {error} Scale it down first.") from error
     except Exception as error:  # Pillow lets through whatever a damaged header makes it stumble over
-        raise DatasetError(f"{where}: not an image that can be read. Expected {', '.join(FORMATS)}; "
-                           "restore or remove it.") from error
+        raise DatasetError(
+            f"{where}: not an image that can be read. Expected {', '.join(FORMATS)}; restore or remove it."
+        ) from error
     if image.width * image.height > MAX_PIXELS:
-        raise DatasetError(f"{where}: {image.width}x{image.height} pixels are more than {MAX_PIXELS // 10**6} "
-                           "megapixels. Crop it to the cell or scale it down first.")
+        raise DatasetError(
+            f"{where}: {image.width}x{image.height} pixels are more than {MAX_PIXELS // 10**6} "
+            "megapixels. Crop it to the cell or scale it down first."
+        )
     if expected and (image.size, image.mode) != (expected, "RGB"):
-        raise DatasetError(f"{where}: {image.width}x{image.height} {image.mode}, where the archive has "
-                           f"{expected[0]}x{expected[1]} RGB. It was changed; download the archive again.")
+        raise DatasetError(
+            f"{where}: {image.width}x{image.height} {image.mode}, where the archive has "
+            f"{expected[0]}x{expected[1]} RGB. It was changed; download the archive again."
+        )
     try:
         if (pages := getattr(image, "n_frames", 1)) > 1:
             raise DatasetError(f"{where}: holds {pages} pages. Save the one that is meant as its own file.")
@@ -491,8 +551,9 @@ def open_image(data: bytes, where: str, draft: tuple[int, int] | None = None,
     except DatasetError:
         raise
     except Exception as error:
-        raise DatasetError(f"{where}: cannot be decoded ({error}). It is truncated or damaged; "
-                           "restore or remove it.") from error
+        raise DatasetError(
+            f"{where}: cannot be decoded ({error}). It is truncated or damaged; restore or remove it."
+        ) from error
 
 
 def _to_rgb(image: Image.Image, where: str) -> Image.Image:
@@ -509,5 +570,6 @@ def _to_rgb(image: Image.Image, where: str) -> Image.Image:
         return image.convert("RGB")
     if image.mode in ("1", "L", "P"):
         return image.convert("RGB")
-    raise DatasetError(f"{where}: colour mode {image.mode} has no conversion to RGB without a colour profile. "
-                       "Save it as 8-bit RGB.")
+    raise DatasetError(
+        f"{where}: colour mode {image.mode} has no conversion to RGB without a colour profile. Save it as 8-bit RGB."
+    )

@@ -53,8 +53,12 @@ def per_class(matrix: np.ndarray) -> dict[str, np.ndarray]:
     """
     count = outcomes(matrix)
     tp, tn, fp, fn = (count[name] for name in ("tp", "tn", "fp", "fn"))
-    return {"accuracy": _ratio(tp + tn, tp + tn + fp + fn), "precision": _ratio(tp, tp + fp),
-            "recall": _ratio(tp, tp + fn), "f1": _ratio(2 * tp, 2 * tp + fp + fn)}
+    return {
+        "accuracy": _ratio(tp + tn, tp + tn + fp + fn),
+        "precision": _ratio(tp, tp + fp),
+        "recall": _ratio(tp, tp + fn),
+        "f1": _ratio(2 * tp, 2 * tp + fp + fn),
+    }
 
 
 def accuracy(matrix: np.ndarray) -> np.ndarray:
@@ -67,8 +71,9 @@ def macro(matrix: np.ndarray) -> dict[str, np.ndarray]:
     return {name: values.mean(-1) for name, values in per_class(matrix).items()}
 
 
-def by_photograph(labels: np.ndarray, answers: np.ndarray, photos: np.ndarray,
-                  classes: int) -> tuple[np.ndarray, np.ndarray]:
+def by_photograph(
+    labels: np.ndarray, answers: np.ndarray, photos: np.ndarray, classes: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Count the answers that were given to the copies of each photograph.
 
     Args:
@@ -167,10 +172,12 @@ def intervals(counts: np.ndarray, true: np.ndarray, level: float = 0.95, draws: 
         both = np.stack([np.minimum(low, figure), np.maximum(high, figure)], axis=-1)
         return np.clip(both, 0, 1)  # rounding may pass 1 by a hair
 
-    return {"accuracy": ends(accuracy(matrix), accuracy(drawn)),
-            "by_unit": ends(one_vote(counts, true), over["recall"][:, true].mean(1)),
-            "per_class": {name: ends(at[name], over[name]) for name in at},
-            "macro": {name: ends(at[name].mean(), over[name].mean(1)) for name in at}}
+    return {
+        "accuracy": ends(accuracy(matrix), accuracy(drawn)),
+        "by_unit": ends(one_vote(counts, true), over["recall"][:, true].mean(1)),
+        "per_class": {name: ends(at[name], over[name]) for name in at},
+        "macro": {name: ends(at[name].mean(), over[name].mean(1)) for name in at},
+    }
 
 
 def calibration_error(labels: np.ndarray, probabilities: np.ndarray, bins: int = 15) -> float:
@@ -194,8 +201,9 @@ def calibration_error(labels: np.ndarray, probabilities: np.ndarray, bins: int =
 def brier(labels: np.ndarray, probabilities: np.ndarray) -> float:
     """Return the mean over images of the squared distance between answer and truth, 0 to 2. Source: Brier 1950."""
     exact = np.asarray(probabilities, np.float64)
-    return float(brier_score_loss(labels, exact / exact.sum(1, keepdims=True), labels=range(exact.shape[1]),
-                                  scale_by_half=False))
+    return float(
+        brier_score_loss(labels, exact / exact.sum(1, keepdims=True), labels=range(exact.shape[1]), scale_by_half=False)
+    )
 
 
 def summary(labels: np.ndarray, probabilities: np.ndarray, clusters: np.ndarray, unit: str) -> dict:
@@ -212,13 +220,25 @@ def summary(labels: np.ndarray, probabilities: np.ndarray, clusters: np.ndarray,
     """
     matrix = confusion(labels, probabilities)
     counts, true = by_photograph(labels, probabilities.argmax(1), clusters, len(matrix))
-    return _plain({
-        "loss": cross_entropy(labels, probabilities), "brier": brier(labels, probabilities),
-        "calibration_error": calibration_error(labels, probabilities), "accuracy": accuracy(matrix),
-        "confusion": matrix, "per_class": per_class(matrix), "macro": macro(matrix),
-        "by_unit": {"accuracy": one_vote(counts, true), "count": np.bincount(true, minlength=len(matrix))},
-        "interval95": {**intervals(counts, true), "unit": unit, "units": len(np.unique(clusters)), "method": METHOD,
-                       "coverage": COVERAGE if unit == "photo" else None}})
+    return _plain(
+        {
+            "loss": cross_entropy(labels, probabilities),
+            "brier": brier(labels, probabilities),
+            "calibration_error": calibration_error(labels, probabilities),
+            "accuracy": accuracy(matrix),
+            "confusion": matrix,
+            "per_class": per_class(matrix),
+            "macro": macro(matrix),
+            "by_unit": {"accuracy": one_vote(counts, true), "count": np.bincount(true, minlength=len(matrix))},
+            "interval95": {
+                **intervals(counts, true),
+                "unit": unit,
+                "units": len(np.unique(clusters)),
+                "method": METHOD,
+                "coverage": COVERAGE if unit == "photo" else None,
+            },
+        }
+    )
 
 
 def compare(right: dict[str, np.ndarray], photos: np.ndarray) -> list[dict]:
@@ -239,8 +259,10 @@ def compare(right: dict[str, np.ndarray], photos: np.ndarray) -> list[dict]:
     """
     lengths = {name: len(values) for name, values in right.items()}
     if set(lengths.values()) - {len(photos)}:
-        raise ValueError(f"models are compared on the same images: {len(photos)} photographs' names, but answers "
-                         f"{lengths}. Compare models that were tested on one set.")
+        raise ValueError(
+            f"models are compared on the same images: {len(photos)} photographs' names, but answers "
+            f"{lengths}. Compare models that were tested on one set."
+        )
     photo = np.unique(photos, return_inverse=True)[1]
     rows = []
     for a, b in combinations(right, 2):
@@ -297,8 +319,12 @@ def over_seeds(records: list[dict]) -> list[dict]:
         groups.setdefault((record["model"], record["protocol"], json.dumps(alike, sort_keys=True)), []).append(record)
     rows = []
     for (model, protocol, _), group in groups.items():
-        row = {"model": model, "protocol": protocol, "data": group[0]["dataset"]["name"],
-               "seeds": sorted(record["seed"] for record in group)}
+        row = {
+            "model": model,
+            "protocol": protocol,
+            "data": group[0]["dataset"]["name"],
+            "seeds": sorted(record["seed"] for record in group),
+        }
         for part in ("validation", "test"):
             values = [record[part]["accuracy"] for record in group]
             row[part] = {"mean": mean(values), "std": stdev(values) if len(values) > 1 else None}

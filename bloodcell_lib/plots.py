@@ -14,8 +14,15 @@ from bloodcell_lib.dataset import Part
 PALETTE = sns.color_palette("colorblind")
 PART_COLOURS = {"train": PALETTE[0], "validation": PALETTE[1], "test": PALETTE[2]}
 BOX_COLOURS = {"WBC": PALETTE[0], "RBC": PALETTE[3], "Platelets": PALETTE[2]}
-STEP_COLOURS = {"data": PALETTE[7], "convolution": PALETTE[0], "normalisation": PALETTE[1], "activation": PALETTE[2],
-                "pooling": PALETTE[3], "depthwise": PALETTE[9], "join": PALETTE[4]}
+STEP_COLOURS = {
+    "data": PALETTE[7],
+    "convolution": PALETTE[0],
+    "normalisation": PALETTE[1],
+    "activation": PALETTE[2],
+    "pooling": PALETTE[3],
+    "depthwise": PALETTE[9],
+    "join": PALETTE[4],
+}
 
 
 def show(figure: Figure, alt: str) -> None:
@@ -44,8 +51,9 @@ def grid(images: np.ndarray, titles: list[str], columns: int = 4) -> Figure:
     if len(images) != len(titles):
         raise ValueError(f"{len(images)} images and {len(titles)} titles: give one title an image.")
     rows = -(-len(images) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(2.6 * columns, 2.25 * rows), squeeze=False,
-                                layout="constrained")
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(2.6 * columns, 2.25 * rows), squeeze=False, layout="constrained"
+    )
     for axis in axes.flat:
         axis.axis("off")
     for axis, image, title in zip(axes.flat, images, titles, strict=False):
@@ -78,15 +86,41 @@ def diagram(steps: dict[str, tuple], arrows: list[tuple], size: tuple[float, flo
     patches = {}
     for name, (x, y, text, kind) in steps.items():
         colour = STEP_COLOURS[kind]
-        patches[name] = axis.text(x, y, text, ha="center", va="center", fontsize=9, zorder=3, bbox={
-            "boxstyle": "round,pad=0.5", "facecolor": [1 - 0.25 * (1 - c) for c in colour], "edgecolor": colour})
+        patches[name] = axis.text(
+            x,
+            y,
+            text,
+            ha="center",
+            va="center",
+            fontsize=9,
+            zorder=3,
+            bbox={"boxstyle": "round,pad=0.5", "facecolor": [1 - 0.25 * (1 - c) for c in colour], "edgecolor": colour},
+        )
     for start, end, *text in arrows:
         tail, head = (np.array(steps[name][:2], float) for name in (start, end))
-        axis.annotate("", head, tail, zorder=2, arrowprops={
-            "arrowstyle": "-|>", "color": "grey", "shrinkA": 1, "shrinkB": 1,
-            "patchA": patches[start].get_bbox_patch(), "patchB": patches[end].get_bbox_patch()})
-        axis.text(*(tail + head) / 2, *text or [""], ha="center", va="center", fontsize=8, zorder=4,
-                  bbox={"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"} if text else None)
+        axis.annotate(
+            "",
+            head,
+            tail,
+            zorder=2,
+            arrowprops={
+                "arrowstyle": "-|>",
+                "color": "grey",
+                "shrinkA": 1,
+                "shrinkB": 1,
+                "patchA": patches[start].get_bbox_patch(),
+                "patchB": patches[end].get_bbox_patch(),
+            },
+        )
+        axis.text(
+            *(tail + head) / 2,
+            *text or [""],
+            ha="center",
+            va="center",
+            fontsize=8,
+            zorder=4,
+            bbox={"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"} if text else None,
+        )
     x, y = np.array([step[:2] for step in steps.values()], float).T
     axis.set(xlim=(x.min() - 0.7, x.max() + 0.7), ylim=(y.min() - 0.5, y.max() + 0.5))
     return figure
@@ -107,10 +141,24 @@ def network(stages: list) -> Figure:
     for place, shape in zip(places, shapes, strict=True):
         height, channels = np.sqrt(shape[0] / tallest) if len(shape) == 3 else 0.04, shape[-1]
         wide = 0.12 + 0.07 * np.log2(channels)
-        axis.add_patch(plt.Rectangle((place - wide / 2, -height / 2), wide, height, alpha=0.75,
-                                     color=PALETTE[0] if len(shape) == 3 else PALETTE[4]))
-        axis.text(place, height / 2 + 0.04, "×".join(map(str, shape)), ha="center", va="bottom", fontsize=8,
-                  rotation=0 if len(names) < 9 else 60)
+        axis.add_patch(
+            plt.Rectangle(
+                (place - wide / 2, -height / 2),
+                wide,
+                height,
+                alpha=0.75,
+                color=PALETTE[0] if len(shape) == 3 else PALETTE[4],
+            )
+        )
+        axis.text(
+            place,
+            height / 2 + 0.04,
+            "×".join(map(str, shape)),
+            ha="center",
+            va="bottom",
+            fontsize=8,
+            rotation=0 if len(names) < 9 else 60,
+        )
     axis.set(ylim=(-0.55, 0.95))
     axis.axis("off")
     for shift, what, values, colour in ((-0.2, "weights", counts[0], 1), (0.2, "multiply-adds", counts[1], 2)):
@@ -136,8 +184,15 @@ def veiled(images: np.ndarray, maps: np.ndarray, titles: list[str], columns: int
     height, width = images[0].shape[:2]
     for axis, heat in zip(figure.axes, maps, strict=False):
         veil = np.nan_to_num(0.85 * (heat.max() - heat) / max(np.ptp(heat), 1e-9))
-        axis.imshow(np.full_like(veil, 0.45), cmap="gray", vmin=0, vmax=1, alpha=veil, interpolation="bilinear",
-                    extent=(-0.5, width - 0.5, height - 0.5, -0.5))
+        axis.imshow(
+            np.full_like(veil, 0.45),
+            cmap="gray",
+            vmin=0,
+            vmax=1,
+            alpha=veil,
+            interpolation="bilinear",
+            extent=(-0.5, width - 0.5, height - 0.5, -0.5),
+        )
     return figure
 
 
@@ -152,11 +207,23 @@ def boxes(photographs: list, columns: int = 2) -> Figure:
     figure.set_size_inches(4.8 * columns, 3.9 * -(-len(photographs) // columns))
     for axis, (_, _, found) in zip(figure.axes, photographs, strict=False):
         for what, left, top, right, bottom in found:
-            axis.add_patch(plt.Rectangle((left, top), right - left, bottom - top, fill=False, linewidth=1.6,
-                                         edgecolor=BOX_COLOURS.get(what, "black")))
+            axis.add_patch(
+                plt.Rectangle(
+                    (left, top),
+                    right - left,
+                    bottom - top,
+                    fill=False,
+                    linewidth=1.6,
+                    edgecolor=BOX_COLOURS.get(what, "black"),
+                )
+            )
     found = {what for _, _, marked in photographs for what, *_ in marked}
-    figure.legend(handles=[plt.Line2D([], [], color=BOX_COLOURS.get(what, "black"), label=what)
-                           for what in sorted(found)], loc="outside lower center", ncols=3, frameon=False)
+    figure.legend(
+        handles=[plt.Line2D([], [], color=BOX_COLOURS.get(what, "black"), label=what) for what in sorted(found)],
+        loc="outside lower center",
+        ncols=3,
+        frameon=False,
+    )
     return figure
 
 
@@ -178,12 +245,18 @@ def distributions(images: np.ndarray, labels: np.ndarray, classes: tuple[str, ..
     for row, values, what in ((axes[0], means, "pixels 0 to 255"), (axes[1], scaled, "standardised")):
         for axis, channel, name in zip(row, values.T, ("red", "green", "blue"), strict=True):
             for label, colour in zip(range(len(classes)), PALETTE, strict=False):
-                sns.kdeplot(channel[labels == label], ax=axis, color=colour, label=classes[label].capitalize(),
-                            warn_singular=False)
+                sns.kdeplot(
+                    channel[labels == label],
+                    ax=axis,
+                    color=colour,
+                    label=classes[label].capitalize(),
+                    warn_singular=False,
+                )
             axis.set(title=f"{name}, {what}", xlabel="image mean", ylabel="density")
             axis.title.set_fontsize(9)
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=len(classes),
-                  frameon=False)
+    figure.legend(
+        *axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=len(classes), frameon=False
+    )
     return figure
 
 
@@ -199,8 +272,15 @@ def curves(history: dict[str, list[float]], best_epoch: int | None = None) -> Fi
     for axis, what in zip(axes, ("loss", "accuracy"), strict=True):
         for part, prefix, style in (("train", "", "-"), ("validation", "val_", "--"), ("test", "test_", ":")):
             if prefix + what in history:
-                axis.plot(epochs, history[prefix + what], style, marker="o", markersize=3, label=part,
-                          color=PART_COLOURS[part])
+                axis.plot(
+                    epochs,
+                    history[prefix + what],
+                    style,
+                    marker="o",
+                    markersize=3,
+                    label=part,
+                    color=PART_COLOURS[part],
+                )
         if best_epoch:
             axis.axvline(best_epoch, color="grey", linewidth=1, label="best on validation")
         axis.set(xlabel="epoch", ylabel=what)
@@ -221,13 +301,26 @@ def confusions(matrices: dict[str, np.ndarray], classes: tuple[str, ...]) -> Fig
         matrices: title to confusion matrix (classes, classes), rows true.
         classes: names by label.
     """
-    figure, axes = plt.subplots(1, len(matrices), figsize=(4.6 * len(matrices), 3.9), layout="constrained",
-                                squeeze=False)
+    figure, axes = plt.subplots(
+        1, len(matrices), figsize=(4.6 * len(matrices), 3.9), layout="constrained", squeeze=False
+    )
     short = [name.capitalize() for name in classes]
     for axis, (title, matrix) in zip(axes.flat, matrices.items(), strict=True):
         matrix = np.asarray(matrix)
-        sns.heatmap(matrix / np.maximum(matrix.sum(1, keepdims=True), 1), annot=matrix, fmt="d", cmap="Blues", vmin=0,
-                    vmax=1, cbar=False, square=True, linewidths=1, xticklabels=short, yticklabels=short, ax=axis)
+        sns.heatmap(
+            matrix / np.maximum(matrix.sum(1, keepdims=True), 1),
+            annot=matrix,
+            fmt="d",
+            cmap="Blues",
+            vmin=0,
+            vmax=1,
+            cbar=False,
+            square=True,
+            linewidths=1,
+            xticklabels=short,
+            yticklabels=short,
+            ax=axis,
+        )
         axis.set(title=title, xlabel="predicted", ylabel="true")
         axis.tick_params(axis="x", rotation=30)
         axis.tick_params(axis="y", rotation=0)

@@ -26,17 +26,37 @@ class Protocol:
     norm_momentum: float | None = None
 
 
-PROTOCOLS = {p.name: p for p in (
-    # For two cores and the sample: every network takes images of this size, and 120 small steps. The rate falls to
-    # zero so that the running means of batch normalisation catch up with the weights before the run ends.
-    Protocol("quick", (75, 100), batch_size=8, epochs=6, learning_rate=1e-3, split="paper", schedule="cosine",
-             limit=160, norm_momentum=0.9),
-    # What the paper states: Adam at 1e-4, 20 epochs, cross-entropy; it gives no batch size.
-    Protocol("paper", (120, 160), batch_size=32, epochs=20, learning_rate=1e-4, split="paper"),
-    # No photograph on both sides of the split; new flips and turns every epoch.
-    Protocol("grouped", (120, 160), batch_size=32, epochs=20, learning_rate=1e-3, split="grouped",
-             schedule="cosine", augmentation=("flip", "rotate")),
-)}
+PROTOCOLS = {
+    p.name: p
+    for p in (
+        # For two cores and the sample: every network takes images of this size, and 120 small steps. The rate falls to
+        # zero so that the running means of batch normalisation catch up with the weights before the run ends.
+        Protocol(
+            "quick",
+            (75, 100),
+            batch_size=8,
+            epochs=6,
+            learning_rate=1e-3,
+            split="paper",
+            schedule="cosine",
+            limit=160,
+            norm_momentum=0.9,
+        ),
+        # What the paper states: Adam at 1e-4, 20 epochs, cross-entropy; it gives no batch size.
+        Protocol("paper", (120, 160), batch_size=32, epochs=20, learning_rate=1e-4, split="paper"),
+        # No photograph on both sides of the split; new flips and turns every epoch.
+        Protocol(
+            "grouped",
+            (120, 160),
+            batch_size=32,
+            epochs=20,
+            learning_rate=1e-3,
+            split="grouped",
+            schedule="cosine",
+            augmentation=("flip", "rotate"),
+        ),
+    )
+}
 
 
 def get(name: str, /, **overrides) -> Protocol:
@@ -89,5 +109,4 @@ def _size(key: str, value) -> tuple[int, int]:
     return tuple(_whole(key, side) for side in sides)
 
 
-_CHECKS = {"image_size": _size, "batch_size": _whole, "epochs": _whole, "limit": _whole,
-           "learning_rate": _positive}
+_CHECKS = {"image_size": _size, "batch_size": _whole, "epochs": _whole, "limit": _whole, "learning_rate": _positive}

@@ -115,8 +115,9 @@ def fit(grey: np.ndarray, found: Features, photograph: Photograph, shared: float
     """
     if min(len(found.points), len(photograph.features.points)) < LEAST_INLIERS:
         return None
-    matrix, inliers = _cv2().estimateAffine2D(*matches(found, photograph.features), ransacReprojThreshold=REACH,
-                                              confidence=0.999)
+    matrix, inliers = _cv2().estimateAffine2D(
+        *matches(found, photograph.features), ransacReprojThreshold=REACH, confidence=0.999
+    )
     if matrix is None or inliers.sum() < LEAST_INLIERS:
         return None
     longest, shortest = np.linalg.svd(matrix[:, :2], compute_uv=False)
@@ -135,8 +136,9 @@ def refined(grey: np.ndarray, photograph: Photograph, rough: Fit, shared: float 
     cv2 = _cv2()
     stop = cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 20, 1e-6
     try:
-        _, matrix = cv2.findTransformECC(grey, photograph.grey, np.float32(rough.matrix), cv2.MOTION_AFFINE, stop,
-                                         None, 1)
+        _, matrix = cv2.findTransformECC(
+            grey, photograph.grey, np.float32(rough.matrix), cv2.MOTION_AFFINE, stop, None, 1
+        )
     except cv2.error:  # it strays where there is nothing to find
         return rough
     confidence = correlation(grey, photograph.grey, matrix, shared)
@@ -192,8 +194,10 @@ def album(source: Source, thresholds: dict = COARSE, mirror: bool = True) -> lis
     _cv2().setNumThreads(1)  # the threads are over images
     paths = sorted(p for p in source.files if PurePosixPath(p).parent.name == "JPEGImages")
     if not paths:
-        raise DatasetError(f"{source.root}: no photograph found. Expected JPEGImages/*.jpg, the photographs that the "
-                           "images were made from, at any depth. Add them, or take the whole archive.")
+        raise DatasetError(
+            f"{source.root}: no photograph found. Expected JPEGImages/*.jpg, the photographs that the "
+            "images were made from, at any depth. Add them, or take the whole archive."
+        )
 
     def read(path: str) -> Photograph:
         picture = grey(source, path)
@@ -264,8 +268,11 @@ def second_pass(source: Source, entries: list[Entry], known: dict[Entry, Fit | N
     def find(entry: Entry) -> Fit | None:
         picture = grey(source, entry.path)
         found = features(picture, FINE)
-        return best(fit(picture, found, photograph) for photograph in photographs
-                    if group.get(photograph.name, _group(entry)) == _group(entry))
+        return best(
+            fit(picture, found, photograph)
+            for photograph in photographs
+            if group.get(photograph.name, _group(entry)) == _group(entry)
+        )
 
     return _each(find, entries, "Second pass")
 
@@ -279,8 +286,11 @@ def third_pass(source: Source, entries: list[Entry]) -> dict[Entry, Fit]:
         if whole in found:
             continue
         scene = Photograph(whole.key, pictures[whole], seen[whole])
-        alike = {entry: fit(pictures[entry], seen[entry], scene) for entry in entries
-                 if entry not in found and _group(entry) == _group(whole)}
+        alike = {
+            entry: fit(pictures[entry], seen[entry], scene)
+            for entry in entries
+            if entry not in found and _group(entry) == _group(whole)
+        }
         alike = {entry: other for entry, other in alike.items() if sure(other)}
         if len(alike) > 1:
             found |= alike
@@ -342,8 +352,9 @@ def _cv2():
     try:
         import cv2
     except ImportError as error:
-        raise DatasetError("provenance needs OpenCV, which is not installed. Install it: "
-                           "pip install opencv-python-headless.") from error
+        raise DatasetError(
+            "provenance needs OpenCV, which is not installed. Install it: pip install opencv-python-headless."
+        ) from error
     return cv2
 
 
@@ -360,8 +371,10 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"provenance: {error}", file=sys.stderr)
         return 2
     assigned = sum(bool(row[3]) for row in rows)
-    print(f"{options.out}: {assigned:,} of {len(rows):,} images assigned to "
-          f"{len({row[3] for row in rows} - {''}):,} photographs")
+    print(
+        f"{options.out}: {assigned:,} of {len(rows):,} images assigned to "
+        f"{len({row[3] for row in rows} - {''}):,} photographs"
+    )
     return 0
 
 

@@ -94,9 +94,11 @@ def comparable(folder: str | os.PathLike | None = None, protocol: str = "quick",
     paths = {model: where / f"{stem(model, name, seed)}.json" for model in LESSONS}
     missing = [model for model, path in paths.items() if not path.exists()]
     if missing:
-        raise RecordError(f"no record of {', '.join(missing)} for protocol {protocol}, seed {seed} in {where}. Make "
-                          f"them with: bloodcell run {' '.join(missing)} --protocol {protocol} --seed {seed} "
-                          f"--out {where}, and the same --data and options as the others.")
+        raise RecordError(
+            f"no record of {', '.join(missing)} for protocol {protocol}, seed {seed} in {where}. Make "
+            f"them with: bloodcell run {' '.join(missing)} --protocol {protocol} --seed {seed} "
+            f"--out {where}, and the same --data and options as the others."
+        )
     found = [read(path, COMPARED) for path in paths.values()]
     for record, (model, path) in zip(found, paths.items(), strict=True):
         name = stem(record["model"], record["protocol"], record["seed"])
@@ -105,8 +107,10 @@ def comparable(folder: str | os.PathLike | None = None, protocol: str = "quick",
     first, *others = ((record["model"], _conditions(record, where)) for record in found)
     wrong = [f"{model} ({key})" for model, values in others for key in values if values[key] != first[1][key]]
     if wrong:
-        raise RecordError(f"in {where} these differ from {first[0]}: {', '.join(wrong)}. Networks are compared on the "
-                          "same images, split and recipe: run them again with the same options.")
+        raise RecordError(
+            f"in {where} these differ from {first[0]}: {', '.join(wrong)}. Networks are compared on the "
+            "same images, split and recipe: run them again with the same options."
+        )
     return found
 
 
@@ -127,18 +131,26 @@ def predictions(record: dict, folder: str | os.PathLike | None = None) -> dict[s
             if matrix.tolist() != record[part]["confusion"]:
                 raise ValueError(f"their confusion matrix of {part} is not the record's")
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise RecordError(f"{path}: not the predictions of {record['model']} ({error}). "
-                          "Run the model again.") from error
+        raise RecordError(
+            f"{path}: not the predictions of {record['model']} ({error}). Run the model again."
+        ) from error
     return kept
 
 
 def _conditions(record: dict, folder: Path) -> dict:
     """What must be equal for two records to be compared."""
     kept = predictions(record, folder)
-    images = {part: sorted(kept[name].tolist()) for part, name in
-              (("validation images", "validation_paths"), ("test images", "paths"))}
-    return {"data": record["dataset"]["fingerprint"], "sizes": record["dataset"]["sizes"],
-            "settings": record.get("settings"), "image size": record["image_size"], **images}
+    images = {
+        part: sorted(kept[name].tolist())
+        for part, name in (("validation images", "validation_paths"), ("test images", "paths"))
+    }
+    return {
+        "data": record["dataset"]["fingerprint"],
+        "sizes": record["dataset"]["sizes"],
+        "settings": record.get("settings"),
+        "image size": record["image_size"],
+        **images,
+    }
 
 
 def check(record: dict, path: str | os.PathLike = "record", schema: dict | None = None) -> None:
@@ -158,14 +170,20 @@ def check(record: dict, path: str | os.PathLike = "record", schema: dict | None 
         raise RecordError(f"{path}: a figure is not a finite number. Run the model again.") from error
     epochs = {len(values) for values in record["history"].values()} | {len(record["seconds"]["epochs"])}
     if len(epochs) != 1 or record["best_epoch"] not in range(1, max(epochs) + 1):
-        raise RecordError(f"{path}: history: {sorted(epochs)} epochs and best epoch {record['best_epoch']} do not "
-                          "fit together. Run the model again.")
+        raise RecordError(
+            f"{path}: history: {sorted(epochs)} epochs and best epoch {record['best_epoch']} do not "
+            "fit together. Run the model again."
+        )
     for part in ("validation", "test"):
         matrix = np.array(record[part]["confusion"])
-        if matrix.sum() != record["dataset"]["sizes"][part] or \
-                abs(metrics.accuracy(matrix) - record[part]["accuracy"]) > 1e-6:
-            raise RecordError(f"{path}: {part}: confusion, accuracy and the number of images contradict each "
-                              "other. Run the model again.")
+        if (
+            matrix.sum() != record["dataset"]["sizes"][part]
+            or abs(metrics.accuracy(matrix) - record[part]["accuracy"]) > 1e-6
+        ):
+            raise RecordError(
+                f"{path}: {part}: confusion, accuracy and the number of images contradict each "
+                "other. Run the model again."
+            )
 
 
 class replacing:
@@ -202,23 +220,51 @@ _WHOLES = {"type": "array", "items": _WHOLE}
 _ENDS = {**_SHARES, "minItems": 2, "maxItems": 2}
 _PART = _shape(  # what is optional stands in every new record; older ones lack it
     {"brier": _NUMBER, "calibration_error": _SHARE, "by_unit": _shape(accuracy=_SHARE, count=_WHOLES)},
-    loss=_NUMBER, accuracy=_SHARE, confusion={"type": "array", "items": _WHOLES},
+    loss=_NUMBER,
+    accuracy=_SHARE,
+    confusion={"type": "array", "items": _WHOLES},
     per_class=_shape(precision=_SHARES, recall=_SHARES, f1=_SHARES),
     interval95=_shape(
-        {"by_unit": _ENDS, "units": _WHOLE, "method": _TEXT, "coverage": {**_ENDS, "type": ["array", "null"]},
-         "per_class": {"type": "object", "additionalProperties": {"type": "array", "items": _ENDS}},
-         "macro": {"type": "object", "additionalProperties": _ENDS}},
-        accuracy=_ENDS, unit={"enum": ["photo", "image"]}))
+        {
+            "by_unit": _ENDS,
+            "units": _WHOLE,
+            "method": _TEXT,
+            "coverage": {**_ENDS, "type": ["array", "null"]},
+            "per_class": {"type": "object", "additionalProperties": {"type": "array", "items": _ENDS}},
+            "macro": {"type": "object", "additionalProperties": _ENDS},
+        },
+        accuracy=_ENDS,
+        unit={"enum": ["photo", "image"]},
+    ),
+)
 SCHEMA = _shape(
-    model=_TEXT, protocol=_TEXT, seed=_WHOLE, backend=_TEXT, versions={"type": "object"}, device=_TEXT,
-    image_size={"type": "array", "items": _WHOLE, "minItems": 2, "maxItems": 2}, parameters=_WHOLE,
-    dataset=_shape(name=_TEXT, fingerprint=_TEXT,
-                   sizes=_shape(train=_WHOLE, validation=_WHOLE, test=_WHOLE)),
+    model=_TEXT,
+    protocol=_TEXT,
+    seed=_WHOLE,
+    backend=_TEXT,
+    versions={"type": "object"},
+    device=_TEXT,
+    image_size={"type": "array", "items": _WHOLE, "minItems": 2, "maxItems": 2},
+    parameters=_WHOLE,
+    dataset=_shape(name=_TEXT, fingerprint=_TEXT, sizes=_shape(train=_WHOLE, validation=_WHOLE, test=_WHOLE)),
     history=_shape(loss=_SERIES, accuracy=_SERIES, val_loss=_SERIES, val_accuracy=_SERIES),
-    seconds=_shape(epochs=_SERIES, total=_NUMBER), best_epoch={"type": "integer", "minimum": 1},
-    validation=_PART, test=_PART, predictions=_TEXT, resumed=_FLAG)
-COMPARED = {"allOf": [SCHEMA, _shape(  # what the comparison reads besides; older records lack some of it
-    settings={"type": "object"}, multiply_adds=_WHOLE, seconds=_shape(per_image=_NUMBER),
-    dataset=_shape(classes={"type": "array", "items": _TEXT}),
-    test=_shape(interval95=_shape(units=_WHOLE, per_class={"type": "object"})),
-    history=_shape(test_loss=_SERIES, test_accuracy=_SERIES))]}
+    seconds=_shape(epochs=_SERIES, total=_NUMBER),
+    best_epoch={"type": "integer", "minimum": 1},
+    validation=_PART,
+    test=_PART,
+    predictions=_TEXT,
+    resumed=_FLAG,
+)
+COMPARED = {
+    "allOf": [
+        SCHEMA,
+        _shape(  # what the comparison reads besides; older records lack some of it
+            settings={"type": "object"},
+            multiply_adds=_WHOLE,
+            seconds=_shape(per_image=_NUMBER),
+            dataset=_shape(classes={"type": "array", "items": _TEXT}),
+            test=_shape(interval95=_shape(units=_WHOLE, per_class={"type": "object"})),
+            history=_shape(test_loss=_SERIES, test_accuracy=_SERIES),
+        ),
+    ]
+}

@@ -65,8 +65,10 @@ class FolderSource(Source):
         self.files, self.folders, seen = {}, set(), set()
 
         def refuse(error: OSError):
-            raise DatasetError(f"{error.filename}: this folder cannot be read ({error.strerror}). "
-                               "Give yourself read permission (chmod -R u+rX) and try again.") from error
+            raise DatasetError(
+                f"{error.filename}: this folder cannot be read ({error.strerror}). "
+                "Give yourself read permission (chmod -R u+rX) and try again."
+            ) from error
 
         for folder, names, files in os.walk(root, onerror=refuse, followlinks=True):
             if (real := os.path.realpath(folder)) in seen:  # a link that leads back into the tree
@@ -76,8 +78,7 @@ class FolderSource(Source):
             relative = Path(folder).relative_to(root)
             self.folders.update((relative / name).as_posix() for name in names)
             for name in files:
-                self._add(os.path.join(folder, name),
-                          name if folder == str(root) else f"{relative.as_posix()}/{name}")
+                self._add(os.path.join(folder, name), name if folder == str(root) else f"{relative.as_posix()}/{name}")
 
     def _add(self, place: str, path: str) -> None:
         try:
@@ -99,8 +100,10 @@ class FolderSource(Source):
             with open(os.path.join(self.root, path), "rb", buffering=0) as file:
                 return file.read()
         except OSError as error:
-            raise DatasetError(f"{self.root / path}: this file cannot be read ({error.strerror}). "
-                               "Check that it exists and that you have permission.") from error
+            raise DatasetError(
+                f"{self.root / path}: this file cannot be read ({error.strerror}). "
+                "Check that it exists and that you have permission."
+            ) from error
 
     def images(self) -> list[Entry]:
         # A zip lists its checksums, a folder does not. Measured: threads and pathlib make this slower.
@@ -117,8 +120,10 @@ class ZipSource(Source):
         except PermissionError:
             raise  # open_source says what to do
         except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:
-            raise DatasetError(f"{root}: not a complete zip ({error}). It is damaged, cut short by an "
-                               "interrupted download, or another kind of file; download it again.") from error
+            raise DatasetError(
+                f"{root}: not a complete zip ({error}). It is damaged, cut short by an "
+                "interrupted download, or another kind of file; download it again."
+            ) from error
         for member in self.zip.infolist():
             _refuse_unsafe(root, member)
         members = [m for m in self.zip.infolist() if not m.is_dir()]
@@ -126,8 +131,7 @@ class ZipSource(Source):
         if times > 1:
             raise DatasetError(f"{root}: its entry {name!r} stands there {times} times. Keep the one that is meant.")
         if sum(m.compress_size for m in members) > root.stat().st_size:
-            raise DatasetError(f"{root}: its entries overlap, as in a decompression bomb. "
-                               "Use the original archive.")
+            raise DatasetError(f"{root}: its entries overlap, as in a decompression bomb. Use the original archive.")
         self.files = {m.filename: (m.file_size, m.CRC) for m in members}
         self.folders, new = set(), {posixpath.dirname(name) for name in self.zip.namelist()}
         while new := new - {""}:
@@ -139,8 +143,10 @@ class ZipSource(Source):
             with self.zip.open(path) as file:
                 return file.read(self.files[path][0])  # not a byte more than was declared and checked
         except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, OSError) as error:
-            raise DatasetError(f"{self.root}: its entry {path} cannot be read ({error}). "
-                               "The zip is damaged or encrypted; download it again.") from error
+            raise DatasetError(
+                f"{self.root}: its entry {path} cannot be read ({error}). "
+                "The zip is damaged or encrypted; download it again."
+            ) from error
 
 
 def open_source(path: str | os.PathLike) -> Source:
@@ -162,10 +168,14 @@ def open_source(path: str | os.PathLike) -> Source:
         if path.is_file():
             return ZipSource(path)
     except (OSError, RuntimeError) as error:
-        raise DatasetError(f"{path}: cannot be opened ({getattr(error, 'strerror', None) or error}). Check its "
-                           "spelling, and that you have read permission.") from error
-    raise DatasetError(f"{path}: no such file or folder. Expected the archive as a zip, a folder that holds "
-                       "TRAIN and TEST, or a folder of CLASS/*.jpg; check the spelling of the path.")
+        raise DatasetError(
+            f"{path}: cannot be opened ({getattr(error, 'strerror', None) or error}). Check its "
+            "spelling, and that you have read permission."
+        ) from error
+    raise DatasetError(
+        f"{path}: no such file or folder. Expected the archive as a zip, a folder that holds "
+        "TRAIN and TEST, or a folder of CLASS/*.jpg; check the spelling of the path."
+    )
 
 
 def _refuse_unsafe(root: Path, member: zipfile.ZipInfo) -> None:
@@ -173,16 +183,20 @@ def _refuse_unsafe(root: Path, member: zipfile.ZipInfo) -> None:
     if name.startswith("/") or ":" in name.split("/")[0] or ".." in name.split("/"):
         raise DatasetError(f"{root}: its entry {name!r} points outside the archive. Use the original archive.")
     if not name or len(name) > MAX_NAME or name.count("/") > MAX_DEPTH:
-        raise DatasetError(f"{root}: its entry {name[:80]!r} has no name, or one too long for any disk. "
-                           "Use the original archive.")
+        raise DatasetError(
+            f"{root}: its entry {name[:80]!r} has no name, or one too long for any disk. Use the original archive."
+        )
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise DatasetError(f"{root}: its entry {name!r} is packed by an unusual method. Pack it again with deflate.")
     if stat.S_ISLNK(member.external_attr >> 16):
         raise DatasetError(f"{root}: its entry {name!r} is a link. Replace it by the file itself.")
     if member.file_size > MAX_FILE_BYTES or (
-            member.file_size > 2**20 and member.file_size > MAX_ZIP_RATIO * member.compress_size):
-        raise DatasetError(f"{root}: its entry {name!r} would unpack from {member.compress_size:,} to "
-                           f"{member.file_size:,} bytes, as a decompression bomb does. Use the original archive.")
+        member.file_size > 2**20 and member.file_size > MAX_ZIP_RATIO * member.compress_size
+    ):
+        raise DatasetError(
+            f"{root}: its entry {name!r} would unpack from {member.compress_size:,} to "
+            f"{member.file_size:,} bytes, as a decompression bomb does. Use the original archive."
+        )
 
 
 def _classify(root: Path, files: dict[str, tuple[int, int]], folders: set[str]) -> list[Entry]:
@@ -195,8 +209,10 @@ def _classify(root: Path, files: dict[str, tuple[int, int]], folders: set[str]) 
         key = f"{split}/{label}/{parts[-1]}".lstrip("/")
         entries.append(Entry(key, path, split, label, *files[path]))
     if not entries:
-        raise DatasetError(f"{root}: no image found. Expected TRAIN/CLASS/*.jpeg and TEST/CLASS/*.jpeg, or "
-                           f"CLASS/*.jpeg ({', '.join(IMAGE_SUFFIXES)}), at any depth.")
+        raise DatasetError(
+            f"{root}: no image found. Expected TRAIN/CLASS/*.jpeg and TEST/CLASS/*.jpeg, or "
+            f"CLASS/*.jpeg ({', '.join(IMAGE_SUFFIXES)}), at any depth."
+        )
     entries.sort(key=lambda entry: entry.key)
     _check_places(root, entries)
     _check_classes(root, entries, folders)
@@ -220,8 +236,10 @@ def _check_places(root: Path, entries: list[Entry]) -> None:
         top = posixpath.dirname(posixpath.dirname(folder)) if entry.split else posixpath.dirname(folder)
         for what, place in (((entry.split, entry.label), folder), ("top", top)):
             if (first := places.setdefault(what, place)) != place:
-                raise DatasetError(f"{root}: images lie in two places, {first or '.'} and {place or '.'}. "
-                                   "Give the path of the one that is meant.")
+                raise DatasetError(
+                    f"{root}: images lie in two places, {first or '.'} and {place or '.'}. "
+                    "Give the path of the one that is meant."
+                )
 
 
 def _check_classes(root: Path, entries: list[Entry], folders: set[str]) -> None:
@@ -236,11 +254,17 @@ def _check_classes(root: Path, entries: list[Entry], folders: set[str]) -> None:
         for folder in sorted(folders):
             name = posixpath.basename(folder)
             if posixpath.dirname(folder) in here and _label(name) not in found and name[0] not in "._":
-                raise DatasetError(f"{root}: the class folder {folder} holds no image. Put images there, "
-                                   "or remove the folder if it is no class.")
+                raise DatasetError(
+                    f"{root}: the class folder {folder} holds no image. Put images there, "
+                    "or remove the folder if it is no class."
+                )
         if missing := [label for label in labels if label not in found]:
-            raise DatasetError(f"{root}: {split or 'the folder'} has no class {', '.join(missing)}. Expected "
-                               f"{', '.join(labels)}; found {', '.join(found) or 'none'}. Add what is missing.")
+            raise DatasetError(
+                f"{root}: {split or 'the folder'} has no class {', '.join(missing)}. Expected "
+                f"{', '.join(labels)}; found {', '.join(found) or 'none'}. Add what is missing."
+            )
     if len(labels) < 2:
-        raise DatasetError(f"{root}: only one class, {labels[0]}. A classifier needs two at least: "
-                           "give the folder that holds the class folders.")
+        raise DatasetError(
+            f"{root}: only one class, {labels[0]}. A classifier needs two at least: "
+            "give the folder that holds the class folders."
+        )

@@ -23,13 +23,16 @@ def fold_of(split: str) -> tuple[int, int] | None:
         raise DatasetError(f"split={split!r} is unknown. Choose 'paper', 'grouped' or 'fold:K/N', such as 'fold:1/5'.")
     fold, folds = map(int, found.groups())
     if folds < 3 or fold > folds:
-        raise DatasetError(f"split={split!r} cannot be made. N is 3 at least, one fold to test on, one to validate on "
-                           "and one to train on, and K goes from 1 to N.")
+        raise DatasetError(
+            f"split={split!r} cannot be made. N is 3 at least, one fold to test on, one to validate on "
+            "and one to train on, and K goes from 1 to N."
+        )
     return fold, folds
 
 
-def divide(parts: np.ndarray, labels: np.ndarray, photos: np.ndarray, scenes: np.ndarray, split: str,
-           seed: int) -> dict[str, np.ndarray]:
+def divide(
+    parts: np.ndarray, labels: np.ndarray, photos: np.ndarray, scenes: np.ndarray, split: str, seed: int
+) -> dict[str, np.ndarray]:
     """Divide the images of a set.
 
     "paper" draws a fifth of TRAIN's images, stratified by class; "grouped" a fifth of its photographs, which then
@@ -57,11 +60,14 @@ def divide(parts: np.ndarray, labels: np.ndarray, photos: np.ndarray, scenes: np
         at = (_folds(every, labels, photos, scenes, folds, seed) - place + 1) % folds  # 0 tests, 1 validates
         return {"train": every[at > 1], "validation": every[at == 1], "test": every[at == 0], "simple": simple}
     if split == "paper":
+
         def held(rows, seed):
             return _fifth_of_images(rows, labels, seed)
     else:
+
         def held(rows, seed):
             return _folds(rows, labels, photos, scenes, 5, seed) == 0
+
     if (parts == "").all():  # one folder of classes: the same TEST for every seed
         out = held(every, 0)
         rest, test = every[~out], every[out]
@@ -94,20 +100,25 @@ def _fifth_of_images(rows: np.ndarray, labels: np.ndarray, seed: int) -> np.ndar
     try:
         _, held = train_test_split(np.arange(len(rows)), test_size=0.2, random_state=seed, stratify=labels[rows])
     except ValueError as error:
-        raise DatasetError(f"too few images to divide 80/20 by class ({error}). Each class needs two at least, and "
-                           "there must be one held out for each class.") from error
+        raise DatasetError(
+            f"too few images to divide 80/20 by class ({error}). Each class needs two at least, and "
+            "there must be one held out for each class."
+        ) from error
     return np.isin(np.arange(len(rows)), held)
 
 
-def _folds(rows: np.ndarray, labels: np.ndarray, photos: np.ndarray, scenes: np.ndarray, folds: int,
-           seed: int) -> np.ndarray:
+def _folds(
+    rows: np.ndarray, labels: np.ndarray, photos: np.ndarray, scenes: np.ndarray, folds: int, seed: int
+) -> np.ndarray:
     """The fold of each row (N,), from 0: photographs, not copies, are spread evenly, those of one scene together."""
     _, first, photo = np.unique(photos[rows], return_index=True, return_inverse=True)
     labels, scenes, fold = labels[rows][first], scenes[rows][first], np.zeros(len(first), int)
     few = min(len(set(scenes[labels == label])) for label in np.unique(labels)) if len(labels) else 0
     if few < folds:
-        raise DatasetError(f"too few photographs: a class has {few} of different scenes, and each of {folds} folds "
-                           "needs one of every class. Use fewer folds, or split='paper'.")
+        raise DatasetError(
+            f"too few photographs: a class has {few} of different scenes, and each of {folds} folds "
+            "needs one of every class. Use fewer folds, or split='paper'."
+        )
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     for number, (_, members) in enumerate(splitter.split(first, labels, scenes)):
         fold[members] = number

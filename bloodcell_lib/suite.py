@@ -53,8 +53,10 @@ def notebooks_dir() -> Path:
     for folder in (Path(__file__).parents[1] / "notebooks", Path.cwd() / "notebooks"):
         if folder.is_dir():
             return folder
-    raise SuiteError(f"no notebooks folder beside {Path(__file__).parent} or below {Path.cwd()}. "
-                     "Run this from a checkout of the project.")
+    raise SuiteError(
+        f"no notebooks folder beside {Path(__file__).parent} or below {Path.cwd()}. "
+        "Run this from a checkout of the project."
+    )
 
 
 def find(wanted: list[str]) -> list[Path]:
@@ -71,14 +73,22 @@ def find(wanted: list[str]) -> list[Path]:
         stem = Path(want).name.removesuffix(".ipynb")
         match = [n for n in every if stem in (n.stem, n.stem[3:], n.stem[:2])]
         if not match:
-            raise SuiteError(f"no notebook is meant by {want!r}. Choose from: {', '.join(n.stem for n in every)}, "
-                             "or give none for all.")
+            raise SuiteError(
+                f"no notebook is meant by {want!r}. Choose from: {', '.join(n.stem for n in every)}, "
+                "or give none for all."
+            )
         chosen += match
     return list(dict.fromkeys(chosen))
 
 
-def plan(wanted: list[str], protocol: str = "quick", data: str | None = None, seed: int = 0,
-         out: str | os.PathLike | None = None, **overrides) -> list[Job]:
+def plan(
+    wanted: list[str],
+    protocol: str = "quick",
+    data: str | None = None,
+    seed: int = 0,
+    out: str | os.PathLike | None = None,
+    **overrides,
+) -> list[Job]:
     """Check what is asked for and lay out the jobs, before anything is run.
 
     Args:
@@ -101,8 +111,11 @@ def plan(wanted: list[str], protocol: str = "quick", data: str | None = None, se
     for notebook in find(wanted):
         stem = records.stem(notebook.stem, recipe.name, seed)
         model = notebook.stem[3:]
-        stamp = {"source": hashlib.sha256(notebook.read_bytes()).hexdigest()[:16], "fingerprint": source.fingerprint,
-                 "parameters": {k: v for k, v in parameters.items() if k not in ("DATA", "OUT")}}
+        stamp = {
+            "source": hashlib.sha256(notebook.read_bytes()).hexdigest()[:16],
+            "fingerprint": source.fingerprint,
+            "parameters": {k: v for k, v in parameters.items() if k not in ("DATA", "OUT")},
+        }
         record = folder / f"{records.stem(model, recipe.name, seed)}.json" if model in LESSONS else None
         jobs.append(Job(notebook, folder / f"{stem}.ipynb", parameters, stamp, record, model in READERS))
     return jobs
@@ -124,9 +137,16 @@ def execute(job: Job) -> Outcome:
         return Outcome(job, "skipped")
     start = perf_counter()
     try:
-        papermill.execute_notebook(str(job.notebook), str(job.output), job.parameters, progress_bar=False,
-                                   coalesce_streams=True, kernel_name="python3", cwd=str(job.notebook.parent),
-                                   config=Config(KernelManager={"transport_encryption": "auto"}))
+        papermill.execute_notebook(
+            str(job.notebook),
+            str(job.output),
+            job.parameters,
+            progress_bar=False,
+            coalesce_streams=True,
+            kernel_name="python3",
+            cwd=str(job.notebook.parent),
+            config=Config(KernelManager={"transport_encryption": "auto"}),
+        )
     except papermill.PapermillExecutionError as error:
         return Outcome(job, "failed", perf_counter() - start, f"{error.ename}: {error.evalue}")
     except Exception as error:  # a dead kernel, a full disk: the other notebooks still run

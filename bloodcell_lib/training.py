@@ -41,8 +41,14 @@ class Run:
     resumed: bool
 
 
-def fit(network: keras.Model, data: Dataset, protocol: Protocol, seed: int = 0, out: str | os.PathLike | None = None,
-        watchers: list[keras.callbacks.Callback] | None = None) -> Run:
+def fit(
+    network: keras.Model,
+    data: Dataset,
+    protocol: Protocol,
+    seed: int = 0,
+    out: str | os.PathLike | None = None,
+    watchers: list[keras.callbacks.Callback] | None = None,
+) -> Run:
     """Train a network by a protocol, or go on with a run that was interrupted.
 
     Args:
@@ -61,33 +67,50 @@ def fit(network: keras.Model, data: Dataset, protocol: Protocol, seed: int = 0, 
         ValueError: classes and outputs do not match, or the loss grew past all numbers.
     """
     if network.output_shape[-1] != len(data.classes):
-        raise ValueError(f"{network.name} tells {network.output_shape[-1]} classes apart and {data.name} has "
-                         f"{len(data.classes)}: build it with num_classes={len(data.classes)}.")
+        raise ValueError(
+            f"{network.name} tells {network.output_shape[-1]} classes apart and {data.name} has "
+            f"{len(data.classes)}: build it with num_classes={len(data.classes)}."
+        )
     backend.check_arithmetic()
     backend.start_fast()
-    files = _RunFiles(records.out_dir(out), records.stem(network.name, protocol.name, seed),
-                      _key(network, data, protocol))
+    files = _RunFiles(
+        records.out_dir(out), records.stem(network.name, protocol.name, seed), _key(network, data, protocol)
+    )
     earlier = files.restart()
     if protocol.norm_momentum is not None:
         for layer in network.layers:
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.momentum = protocol.norm_momentum
     trainee = for_training(network, protocol)
-    trainee.compile(optimizer=optimizer(protocol, len(data.train)), loss="sparse_categorical_crossentropy",
-                    metrics=["accuracy"], jit_compile=backend.jit())
+    trainee.compile(
+        optimizer=optimizer(protocol, len(data.train)),
+        loss="sparse_categorical_crossentropy",
+        metrics=["accuracy"],
+        jit_compile=backend.jit(),
+    )
     trainee.optimizer.build(trainee.trainable_variables)  # else TensorFlow traces the first step twice
     trainee.fit(
-        data.train.images, data.train.labels, batch_size=protocol.batch_size, epochs=protocol.epochs,
-        validation_data=(data.validation.images, data.validation.labels), verbose=0,
-        callbacks=[TestCurve(data.test), KeepBest(network, files.checkpoint, earlier),
-                   keras.callbacks.CSVLogger(str(files.log), append=True),
-                   *(progress(protocol.epochs) if watchers is None else watchers),
-                   keras.callbacks.BackupAndRestore(str(files.backup), double_checkpoint=True)])
+        data.train.images,
+        data.train.labels,
+        batch_size=protocol.batch_size,
+        epochs=protocol.epochs,
+        validation_data=(data.validation.images, data.validation.labels),
+        verbose=0,
+        callbacks=[
+            TestCurve(data.test),
+            KeepBest(network, files.checkpoint, earlier),
+            keras.callbacks.CSVLogger(str(files.log), append=True),
+            *(progress(protocol.epochs) if watchers is None else watchers),
+            keras.callbacks.BackupAndRestore(str(files.backup), double_checkpoint=True),
+        ],
+    )
     history = files.history()
     files.log.unlink()
     if not np.isfinite(history["loss"][-1]):
-        raise ValueError(f"{network.name}: the loss is no number after epoch {len(history['loss'])}. Lower "
-                         f"LEARNING_RATE, which is {protocol.learning_rate:g}.")
+        raise ValueError(
+            f"{network.name}: the loss is no number after epoch {len(history['loss'])}. Lower "
+            f"LEARNING_RATE, which is {protocol.learning_rate:g}."
+        )
     merits = _merits(history)
     return Run(history, merits.index(max(merits)) + 1, files.checkpoint, resumed=bool(earlier))
 
@@ -133,8 +156,9 @@ class WithAuxiliary(keras.Model):
         return super().compute_metrics(x, y, y_pred[0], sample_weight)
 
 
-def evaluate(network: keras.Model, run: Run, data: Dataset, protocol: Protocol,
-             seed: int = 0) -> tuple[dict, dict[str, np.ndarray]]:
+def evaluate(
+    network: keras.Model, run: Run, data: Dataset, protocol: Protocol, seed: int = 0
+) -> tuple[dict, dict[str, np.ndarray]]:
     """Evaluate the kept network once on validation and test, and gather the record.
 
     Args:
@@ -159,26 +183,48 @@ def evaluate(network: keras.Model, run: Run, data: Dataset, protocol: Protocol,
         answering = (perf_counter() - start) / len(part)  # of test, the second: the first one also compiles
         figures[name] = metrics.summary(part.labels, probabilities, part.photos, unit)
         prefix = "" if name == "test" else f"{name}_"
-        predictions |= {f"{prefix}probabilities": probabilities, f"{prefix}labels": part.labels,
-                        f"{prefix}photos": part.photos, f"{prefix}paths": part.paths}
+        predictions |= {
+            f"{prefix}probabilities": probabilities,
+            f"{prefix}labels": part.labels,
+            f"{prefix}photos": part.photos,
+            f"{prefix}paths": part.paths,
+        }
     apart = ~np.isin(data.test.scenes, np.union1d(data.train.scenes, data.validation.scenes))
     predictions["apart"] = apart
     if data.photos_known and apart.any():
-        figures["test_apart"] = metrics.summary(data.test.labels[apart], probabilities[apart], data.test.photos[apart],
-                                                unit)
+        figures["test_apart"] = metrics.summary(
+            data.test.labels[apart], probabilities[apart], data.test.photos[apart], unit
+        )
     history = dict(run.history)
     seconds = history.pop("seconds")
     record = {
-        "model": network.name, "protocol": protocol.name, "seed": seed, "settings": asdict(protocol),
-        "backend": keras.backend.backend(), "device": backend.device(),
-        "versions": {"python": platform.python_version(), keras.backend.backend(): version(keras.backend.backend()),
-                     **{name: version(name) for name in PACKAGES}},
-        "image_size": list(protocol.image_size), "parameters": network.count_params(),
+        "model": network.name,
+        "protocol": protocol.name,
+        "seed": seed,
+        "settings": asdict(protocol),
+        "backend": keras.backend.backend(),
+        "device": backend.device(),
+        "versions": {
+            "python": platform.python_version(),
+            keras.backend.backend(): version(keras.backend.backend()),
+            **{name: version(name) for name in PACKAGES},
+        },
+        "image_size": list(protocol.image_size),
+        "parameters": network.count_params(),
         "multiply_adds": cost.multiply_adds(network),
-        "dataset": {"name": data.name, "fingerprint": data.fingerprint, "classes": list(data.classes),
-                    "sizes": data.sizes},
-        "history": history, "seconds": {"epochs": seconds, "total": sum(seconds), "per_image": answering},
-        "best_epoch": run.best_epoch, "figures": "best epoch on validation", **figures, "resumed": run.resumed}
+        "dataset": {
+            "name": data.name,
+            "fingerprint": data.fingerprint,
+            "classes": list(data.classes),
+            "sizes": data.sizes,
+        },
+        "history": history,
+        "seconds": {"epochs": seconds, "total": sum(seconds), "per_image": answering},
+        "best_epoch": run.best_epoch,
+        "figures": "best epoch on validation",
+        **figures,
+        "resumed": run.resumed,
+    }
     return json.loads(json.dumps(record)), predictions
 
 
@@ -233,9 +279,12 @@ class EpochLine(keras.callbacks.Callback):
         self.epochs = epochs
 
     def on_epoch_end(self, epoch, logs=None):
-        print(f"epoch {epoch + 1:3d}/{self.epochs}   train {logs['accuracy']:.3f} (loss {logs['loss']:.3f})   "
-              f"validation {logs['val_accuracy']:.3f} (loss {logs['val_loss']:.3f})   "
-              f"{logs['seconds']:.1f} s", flush=True)
+        print(
+            f"epoch {epoch + 1:3d}/{self.epochs}   train {logs['accuracy']:.3f} (loss {logs['loss']:.3f})   "
+            f"validation {logs['val_accuracy']:.3f} (loss {logs['val_loss']:.3f})   "
+            f"{logs['seconds']:.1f} s",
+            flush=True,
+        )
 
 
 class LiveCurves(keras.callbacks.Callback):

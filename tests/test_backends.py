@@ -28,7 +28,7 @@ def unlike(size: tuple[int, int]) -> np.ndarray:
     """Four images of large random patches."""
     patches = np.random.default_rng(1).integers(0, 256, (4, 3, 4, 3))
     images = np.kron(patches, np.ones((1, size[0] // 3 + 1, size[1] // 4 + 1, 1), "float32"))
-    return images[:, :size[0], :size[1]].astype("float32")
+    return images[:, : size[0], : size[1]].astype("float32")
 
 
 def settle(network: keras.Model, images: np.ndarray) -> None:
@@ -59,8 +59,9 @@ def test_both_backends_agree_to_four_digits(tmp_path):
         network.save(tmp_path / f"{name}.keras")
         np.save(tmp_path / f"{name}.npy", images)
     env = os.environ | {"KERAS_BACKEND": OTHER, "PYTHONPATH": str(Path(__file__).parents[1])}
-    subprocess.run([sys.executable, "-c", ANSWER, *(str(tmp_path / f"{name}.keras") for name in here)], env=env,
-                   check=True)
+    subprocess.run(
+        [sys.executable, "-c", ANSWER, *(str(tmp_path / f"{name}.keras") for name in here)], env=env, check=True
+    )
     for name, (features, probabilities) in here.items():
         there = np.load(tmp_path / f"{name}.npz")
         scale = np.abs(features).max()

@@ -28,14 +28,23 @@ def load(data, split="paper", seed=0, limit=None, size=SIZE):
 
 
 def same(a: dataset.Dataset, b: dataset.Dataset) -> bool:
-    return all(np.array_equal(getattr(getattr(a, part), what), getattr(getattr(b, part), what))
-               for part in ("train", "validation", "test") for what in ("images", "labels", "photos"))
+    return all(
+        np.array_equal(getattr(getattr(a, part), what), getattr(getattr(b, part), what))
+        for part in ("train", "validation", "test")
+        for what in ("images", "labels", "photos")
+    )
 
 
 def python(code: str, *arguments: str, **options) -> subprocess.Popen:
     env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
-    return subprocess.Popen([sys.executable, "-c", code, *arguments], env=env, text=True, stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, **options)
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *arguments],
+        env=env,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        **options,
+    )
 
 
 # Reading
@@ -127,16 +136,30 @@ def test_pixels_are_decoded_at_reduced_scale(tmp_path):
 
 def encoded(mode: str, suffix: str, **options) -> bytes:
     ramp = np.linspace(0, 255, 32 * 24).reshape(24, 32)
-    image = Image.fromarray((ramp * 257).astype(np.uint16)) if mode == "I;16" else \
-        Image.fromarray(ramp.astype(np.uint8)).convert("RGB").convert(mode, palette=Image.Palette.ADAPTIVE)
+    image = (
+        Image.fromarray((ramp * 257).astype(np.uint16))
+        if mode == "I;16"
+        else Image.fromarray(ramp.astype(np.uint8)).convert("RGB").convert(mode, palette=Image.Palette.ADAPTIVE)
+    )
     file = io.BytesIO()
     image.save(file, suffix, **options)
     return file.getvalue()
 
 
-@pytest.mark.parametrize(("mode", "suffix"), [
-    ("L", "PNG"), ("L", "JPEG"), ("I;16", "PNG"), ("I;16", "TIFF"), ("P", "PNG"), ("RGBA", "PNG"), ("LA", "PNG"),
-    ("RGB", "BMP"), ("RGB", "TIFF")])
+@pytest.mark.parametrize(
+    ("mode", "suffix"),
+    [
+        ("L", "PNG"),
+        ("L", "JPEG"),
+        ("I;16", "PNG"),
+        ("I;16", "TIFF"),
+        ("P", "PNG"),
+        ("RGBA", "PNG"),
+        ("LA", "PNG"),
+        ("RGB", "BMP"),
+        ("RGB", "TIFF"),
+    ],
+)
 def test_what_can_be_converted_rightly_is(mode, suffix):
     found = dataset._pixels(encoded(mode, suffix), "a", SIZE).astype(int)
     assert abs(found - np.linspace(0, 255, 32 * 24).reshape(24, 32, 1)).max() <= 3
@@ -180,10 +203,17 @@ def pages() -> bytes:
     return file.getvalue()
 
 
-BAD = {"empty": (b"", "empty"), "text": (b"not an image", "not an image"), "gif": (encoded("L", "GIF"), "not an image"),
-       "truncated": (encoded("RGB", "JPEG")[:-60], "truncated"), "cmyk": (encoded("CMYK", "JPEG"), "CMYK"),
-       "float": (encoded("F", "TIFF"), "mode F"), "transparent": (transparent(), "transparent"),
-       "large": (large(), "50 megapixels"), "pages": (pages(), "2 pages")}
+BAD = {
+    "empty": (b"", "empty"),
+    "text": (b"not an image", "not an image"),
+    "gif": (encoded("L", "GIF"), "not an image"),
+    "truncated": (encoded("RGB", "JPEG")[:-60], "truncated"),
+    "cmyk": (encoded("CMYK", "JPEG"), "CMYK"),
+    "float": (encoded("F", "TIFF"), "mode F"),
+    "transparent": (transparent(), "transparent"),
+    "large": (large(), "50 megapixels"),
+    "pages": (pages(), "2 pages"),
+}
 
 
 @pytest.mark.parametrize(("data", "message"), BAD.values(), ids=BAD)
@@ -307,8 +337,10 @@ def test_the_limit_is_kept_and_stratified(own_folder):
 
 
 def provenance(folder: Path, skip: int = 0) -> None:
-    rows = [f"{p.parts[-3]},{p.parts[-2]},{p.name},{p.parts[-3]}-{p.parts[-2]}-{int(p.stem[5:]) // 2}"
-            for p in sorted(folder.rglob("*.jpg"))]
+    rows = [
+        f"{p.parts[-3]},{p.parts[-2]},{p.name},{p.parts[-3]}-{p.parts[-2]}-{int(p.stem[5:]) // 2}"
+        for p in sorted(folder.rglob("*.jpg"))
+    ]
     (folder / "provenance.csv").write_text("\n".join(["split,class,file,photograph", *rows[skip:]]) + "\n")
 
 
@@ -336,8 +368,9 @@ def test_grouped_is_refused_without_provenance(own_folder):
         load(own_folder)
 
 
-@pytest.mark.parametrize("arguments", [{"split": "random"}, {"limit": 0}, {"limit": 2.5}, {"size": (0, 8)},
-                                       {"size": (8,)}])
+@pytest.mark.parametrize(
+    "arguments", [{"split": "random"}, {"limit": 0}, {"limit": 2.5}, {"size": (0, 8)}, {"size": (8,)}]
+)
 def test_arguments_that_cannot_work(own_folder, arguments):
     with pytest.raises(DatasetError, match=str(next(iter(arguments.values()))).strip("()").replace(",", ".")):
         load(own_folder, **arguments)
@@ -355,10 +388,16 @@ def unsafe(tmp_path: Path, name: str = "a", mode: int = 0, content: bytes = b"x"
     return path
 
 
-@pytest.mark.parametrize(("options", "message"), [
-    ({"name": "../TRAIN/MONOCYTE/a.jpg"}, "outside"), ({"name": "/etc/a.jpg"}, "outside"),
-    ({"name": "C:\\a.jpg"}, "outside"), ({"name": "TRAIN/MONOCYTE/a.jpg", "mode": 0o120777}, "link"),
-    ({"name": "TRAIN/MONOCYTE/a.png", "content": bytes(4 * 2**20)}, "bomb")])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"name": "../TRAIN/MONOCYTE/a.jpg"}, "outside"),
+        ({"name": "/etc/a.jpg"}, "outside"),
+        ({"name": "C:\\a.jpg"}, "outside"),
+        ({"name": "TRAIN/MONOCYTE/a.jpg", "mode": 0o120777}, "link"),
+        ({"name": "TRAIN/MONOCYTE/a.png", "content": bytes(4 * 2**20)}, "bomb"),
+    ],
+)
 def test_an_unsafe_zip_is_refused_by_entry(tmp_path, options, message):
     path = unsafe(tmp_path, **options)
     with pytest.raises(DatasetError, match=message) as caught:
@@ -376,7 +415,7 @@ def test_a_zip_with_one_name_twice_is_refused(tmp_path):
 def test_damaged_zips(tmp_path, monkeypatch):
     monkeypatch.setenv("BLOODCELL_CACHE", str(tmp_path / "cache"))
     whole = zipped(make_set(tmp_path / "set"), tmp_path / "whole.zip").read_bytes()
-    for name, content in {"short.zip": whole[:len(whole) // 2], "text.zip": b"no zip", "empty.zip": b""}.items():
+    for name, content in {"short.zip": whole[: len(whole) // 2], "text.zip": b"no zip", "empty.zip": b""}.items():
         (tmp_path / name).write_bytes(content)
         with pytest.raises(DatasetError, match=f"{name}.*download it again"):
             load(tmp_path / name)
@@ -469,8 +508,10 @@ def test_the_second_load_is_fast(archive):
 
 def test_decoding_takes_little_memory(archive, tmp_path, monkeypatch):
     monkeypatch.setenv("BLOODCELL_CACHE", str(tmp_path))
-    code = ("import resource, sys; from bloodcell_lib import dataset; dataset.load(sys.argv[1], (120, 160));"
-            "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)")
+    code = (
+        "import resource, sys; from bloodcell_lib import dataset; dataset.load(sys.argv[1], (120, 160));"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
     said, complaint = python(code, archive).communicate(timeout=300)
     assert int(said.split()[-1]) * 1024 < 2e9, complaint
     assert "12515/12515" in complaint  # the progress bar

@@ -27,8 +27,11 @@ def test_source_is_cut_where_it_is_asked():
 
 
 def test_the_set_is_named_for_what_it_is():
-    for name, words in (("sample", "drawn by a program"), ("blood-cells", "photograph of stained blood"),
-                        ("quadrants", "*quadrants*")):
+    for name, words in (
+        ("sample", "drawn by a program"),
+        ("blood-cells", "photograph of stained blood"),
+        ("quadrants", "*quadrants*"),
+    ):
         said = lesson.about(replace(data(), name=name)).data
         assert words in said and "96 images to train on, 48 to validate and 48 to" in said and "24 × 32 pixels" in said
 

@@ -122,10 +122,17 @@ def test_one_photograph_tells_nothing_of_its_class():
 ALL = np.arange(40) % 4
 
 
-@pytest.mark.parametrize(("labels", "answers", "photos", "accuracy"), [
-    (ALL, ALL, np.arange(40), 1), (ALL, (ALL + 1) % 4, np.arange(40), 0), (ALL, ALL, ALL, 1),
-    (np.arange(40) % 3, np.arange(40) % 3, np.arange(40), 1), (np.array([2]), np.array([2]), np.array(["a"]), 1),
-    (ALL, np.where(np.arange(40) < 20, ALL, 3), np.arange(40) // 8, 0.625)])
+@pytest.mark.parametrize(
+    ("labels", "answers", "photos", "accuracy"),
+    [
+        (ALL, ALL, np.arange(40), 1),
+        (ALL, (ALL + 1) % 4, np.arange(40), 0),
+        (ALL, ALL, ALL, 1),
+        (np.arange(40) % 3, np.arange(40) % 3, np.arange(40), 1),
+        (np.array([2]), np.array([2]), np.array(["a"]), 1),
+        (ALL, np.where(np.arange(40) < 20, ALL, 3), np.arange(40) // 8, 0.625),
+    ],
+)
 def test_intervals_hold_their_figures_in_every_case(labels, answers, photos, accuracy):
     summed = metrics.summary(labels, np.eye(4)[answers], photos, "photo")
     ends = summed["interval95"]
@@ -168,15 +175,22 @@ def test_the_benchmark_draws_photographs_as_scipy_does():
     samples = [right[true == label] for label in range(4)]
     ends = intervals.bootstraps(right[None].astype(int), np.ones(78, int), true, rng, draws=50_000)
     for method in ("percentile", "BCa"):
-        found = scipy.stats.bootstrap(samples, lambda *parts, axis: sum(part.sum(axis) for part in parts) / 78,
-                                      method=method, n_resamples=50_000, rng=0).confidence_interval
+        found = scipy.stats.bootstrap(
+            samples,
+            lambda *parts, axis: sum(part.sum(axis) for part in parts) / 78,
+            method=method,
+            n_resamples=50_000,
+            rng=0,
+        ).confidence_interval
         assert ends[f"{method} bootstrap"][:, 0] == pytest.approx(found, abs=1e-9)
     deviation = intervals.estimate(right[None].astype(int), np.ones(78, int), true, np.ones((1, 78)))[1][0, 0]
     assert deviation == pytest.approx(np.sqrt(sum(len(part) * part.var(ddof=1) for part in samples)) / 78)
 
 
-@pytest.mark.parametrize(("accuracies", "correlation"), [
-    ("all .75", ".9"), ("all .9", ".6"), ("all .97", ".3"), ("monocyte .6, others .95", ".9")])
+@pytest.mark.parametrize(
+    ("accuracies", "correlation"),
+    [("all .75", ".9"), ("all .9", ".6"), ("all .97", ".3"), ("monocyte .6, others .95", ".9")],
+)
 def test_the_interval_holds_the_truth_as_often_as_it_says(accuracies, correlation):
     table = ROOT / "data" / "provenance.csv"
     size, true = intervals.photographs(table if table.exists() else None)
@@ -233,8 +247,9 @@ def answered(rng, accuracies, photos=71, copies=35):
     accuracies = np.array(accuracies)
     share = rng.beta(accuracies / 2, (1 - accuracies) / 2, (photos, len(accuracies)))
     right = rng.random((photos, copies, len(accuracies))) < share[:, None]
-    return {name: right[..., n].ravel() for n, name in enumerate("abcd"[:len(accuracies)])}, np.repeat(
-        np.arange(photos), copies)
+    return {name: right[..., n].ravel() for n, name in enumerate("abcd"[: len(accuracies)])}, np.repeat(
+        np.arange(photos), copies
+    )
 
 
 def test_equal_models_are_rarely_told_apart():
@@ -264,11 +279,20 @@ def test_answers_of_different_length_are_refused():
 
 def test_seeds_are_kept_apart_by_conditions():
     def record(seed, test, settings="x", model="cnn"):
-        return {"model": model, "protocol": "paper", "seed": seed, "settings": {"of": settings}, "image_size": [2, 2],
-                "dataset": {"name": "sample", "fingerprint": "0"}, "validation": {"accuracy": 0.9},
-                "test": {"accuracy": test}}
-    first, other, alone = metrics.over_seeds([record(1, 0.8), record(0, 0.7), record(2, 0.6, "y"), record(0, 0.9),
-                                              record(0, 0.5, model="nasnet")])
+        return {
+            "model": model,
+            "protocol": "paper",
+            "seed": seed,
+            "settings": {"of": settings},
+            "image_size": [2, 2],
+            "dataset": {"name": "sample", "fingerprint": "0"},
+            "validation": {"accuracy": 0.9},
+            "test": {"accuracy": test},
+        }
+
+    first, other, alone = metrics.over_seeds(
+        [record(1, 0.8), record(0, 0.7), record(2, 0.6, "y"), record(0, 0.9), record(0, 0.5, model="nasnet")]
+    )
     assert first["seeds"] == [0, 0, 1] and first["test"]["mean"] == pytest.approx(0.8)
     assert first["test"]["std"] == pytest.approx(0.1) and first["validation"]["std"] == 0
     assert other["test"] == {"mean": 0.6, "std": None}

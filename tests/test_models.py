@@ -16,8 +16,17 @@ from bloodcell_lib.models import applications, attention56, cost, registry, shuf
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
-ORDER = ["cnn", "xception", "inceptionv3", "resnet50", "squeezenet", "googlenet", "shufflenetv2",
-         "attention56", "nasnet"]
+ORDER = [
+    "cnn",
+    "xception",
+    "inceptionv3",
+    "resnet50",
+    "squeezenet",
+    "googlenet",
+    "shufflenetv2",
+    "attention56",
+    "nasnet",
+]
 
 # Parameters for 4 and for 1000 classes, how many of them are batch-norm statistics, and the multiply-adds of
 # a 224x224 image with 4 classes, in thousands of millions: counted from the reference implementations.
@@ -36,28 +45,79 @@ COUNTS = {
 # Side and channels at the end of a stage for a 224x224 image, from the papers' tables.
 SHAPES = {
     "cnn": {"block1": (112, 32), "block2": (56, 64), "block3": (28, 128), "block4": (14, 256)},
-    "xception": {"block1": (109, 64), "block2": (55, 128), "block3": (28, 256), "block4": (14, 728),
-                 "block12": (14, 728), "block13": (7, 1024), "block14": (7, 2048)},
-    "inceptionv3": {"stem": (25, 192), "mixed0": (25, 256), "mixed1": (25, 288), "mixed2": (25, 288),
-                    "mixed3": (12, 768), "mixed7": (12, 768), "mixed8": (5, 1280), "mixed9": (5, 2048),
-                    "mixed10": (5, 2048)},
-    "resnet50": {"conv1": (112, 64), "conv2": (56, 256), "conv3": (28, 512), "conv4": (14, 1024),
-                 "conv5": (7, 2048)},
-    "squeezenet": {"conv1": (109, 96), "fire2": (54, 128), "fire3": (54, 128), "fire4": (54, 256),
-                   "fire5": (27, 256), "fire6": (27, 384), "fire7": (27, 384), "fire8": (27, 512),
-                   "fire9": (13, 512), "conv10": (13, 1000)},
-    "googlenet": {"conv2": (56, 192), "inception3a": (28, 256), "inception3b": (28, 480),
-                  "inception4a": (14, 512), "inception4b": (14, 512), "inception4c": (14, 512),
-                  "inception4d": (14, 528), "inception4e": (14, 832), "inception5a": (7, 832),
-                  "inception5b": (7, 1024)},
-    "shufflenetv2": {"stem": (56, 24), "stage2": (28, 116), "stage3": (14, 232), "stage4": (7, 464),
-                     "conv5": (7, 1024)},
-    "attention56": {"stem": (56, 64), "residual1": (56, 256), "attention1": (56, 256), "residual2": (28, 512),
-                    "attention2": (28, 512), "residual3": (14, 1024), "attention3": (14, 1024),
-                    "residual4": (7, 2048)},
-    "nasnet": {"stem": (111, 32), "stem_1": (56, 44), "stem_2": (28, 88), "cell_0": (28, 264),
-               "cell_3": (28, 264), "reduce_4": (14, 352), "cell_8": (14, 528), "reduce_8": (7, 704),
-               "cell_12": (7, 1056)},
+    "xception": {
+        "block1": (109, 64),
+        "block2": (55, 128),
+        "block3": (28, 256),
+        "block4": (14, 728),
+        "block12": (14, 728),
+        "block13": (7, 1024),
+        "block14": (7, 2048),
+    },
+    "inceptionv3": {
+        "stem": (25, 192),
+        "mixed0": (25, 256),
+        "mixed1": (25, 288),
+        "mixed2": (25, 288),
+        "mixed3": (12, 768),
+        "mixed7": (12, 768),
+        "mixed8": (5, 1280),
+        "mixed9": (5, 2048),
+        "mixed10": (5, 2048),
+    },
+    "resnet50": {"conv1": (112, 64), "conv2": (56, 256), "conv3": (28, 512), "conv4": (14, 1024), "conv5": (7, 2048)},
+    "squeezenet": {
+        "conv1": (109, 96),
+        "fire2": (54, 128),
+        "fire3": (54, 128),
+        "fire4": (54, 256),
+        "fire5": (27, 256),
+        "fire6": (27, 384),
+        "fire7": (27, 384),
+        "fire8": (27, 512),
+        "fire9": (13, 512),
+        "conv10": (13, 1000),
+    },
+    "googlenet": {
+        "conv2": (56, 192),
+        "inception3a": (28, 256),
+        "inception3b": (28, 480),
+        "inception4a": (14, 512),
+        "inception4b": (14, 512),
+        "inception4c": (14, 512),
+        "inception4d": (14, 528),
+        "inception4e": (14, 832),
+        "inception5a": (7, 832),
+        "inception5b": (7, 1024),
+    },
+    "shufflenetv2": {
+        "stem": (56, 24),
+        "stage2": (28, 116),
+        "stage3": (14, 232),
+        "stage4": (7, 464),
+        "conv5": (7, 1024),
+    },
+    "attention56": {
+        "stem": (56, 64),
+        "residual1": (56, 256),
+        "attention1": (56, 256),
+        "residual2": (28, 512),
+        "attention2": (28, 512),
+        "residual3": (14, 1024),
+        "attention3": (14, 1024),
+        "residual4": (7, 2048),
+    },
+    "nasnet": {
+        "stem": (111, 32),
+        "stem_1": (56, 44),
+        "stem_2": (28, 88),
+        "cell_0": (28, 264),
+        "cell_3": (28, 264),
+        "reduce_4": (14, 352),
+        "cell_8": (14, 528),
+        "reduce_8": (7, 704),
+        "cell_12": (7, 1056),
+    },
 }
 
 every = pytest.mark.parametrize("name", models.names())
@@ -208,8 +268,10 @@ def test_the_mean_of_a_class_map_is_the_score(name):
     assert scores / scores.sum(1, keepdims=True) == pytest.approx(run(network(name), images), abs=1e-5)
 
 
-@pytest.mark.parametrize(("name", "module"), [("xception", "xception"), ("inceptionv3", "inception_v3"),
-                                              ("resnet50", "resnet50"), ("nasnet", "nasnet")])
+@pytest.mark.parametrize(
+    ("name", "module"),
+    [("xception", "xception"), ("inceptionv3", "inception_v3"), ("resnet50", "resnet50"), ("nasnet", "nasnet")],
+)
 def test_preprocessing_is_that_of_the_published_weights(name, module):
     model = network(name)
     first = next(layer for layer in model.layers if isinstance(layer, (layers.ZeroPadding2D, layers.Conv2D)))
@@ -284,8 +346,9 @@ def test_mask_weighs_the_trunk():
     model = network("attention56")
     for number in 1, 2, 3:
         ends = (f"attention{number}_{part}" for part in ("mask", "trunk2_add", "add"))
-        mask, trunk, out = run(keras.Model(model.input, [model.get_layer(end).output for end in ends]),
-                               pixels("attention56"))
+        mask, trunk, out = run(
+            keras.Model(model.input, [model.get_layer(end).output for end in ends]), pixels("attention56")
+        )
         assert 0 < mask.min() < mask.max() < 1
         np.testing.assert_allclose(out, (1 + mask) * trunk, rtol=1e-5, atol=1e-5)
 
@@ -293,8 +356,11 @@ def test_mask_weighs_the_trunk():
 def test_mask_sees_ever_smaller_maps():
     model = network("attention56", (224, 224), 1000)
     for number, sides in (1, (28, 14, 7)), (2, (14, 7)), (3, (7,)):
-        pools = [layer for layer in model.layers
-                 if isinstance(layer, layers.MaxPooling2D) and layer.name.startswith(f"attention{number}_")]
+        pools = [
+            layer
+            for layer in model.layers
+            if isinstance(layer, layers.MaxPooling2D) and layer.name.startswith(f"attention{number}_")
+        ]
         assert tuple(layer.output.shape[1] for layer in pools) == sides
 
 
@@ -321,8 +387,10 @@ def test_auxiliary_heads_teach_the_layers_below_them():
     x, y = pixels("googlenet", 4, (40, 56)), np.arange(4)
     np.testing.assert_allclose([output.sum(axis=1) for output in run(training, x)], 1, atol=1e-5)
     before = run(model, x)
-    moved = {path.split("/")[0].split("_")[0] for path in step(
-        training, x, [y] * 3, loss=["sparse_categorical_crossentropy"] * 3, loss_weights=[0, 0.3, 0.3])}
+    moved = {
+        path.split("/")[0].split("_")[0]
+        for path in step(training, x, [y] * 3, loss=["sparse_categorical_crossentropy"] * 3, loss_weights=[0, 0.3, 0.3])
+    }
     below = {"conv1", "conv2", *(f"inception{stage}" for stage in ("3a", "3b", "4a", "4b", "4c", "4d"))}
     assert moved == {*below, "auxiliary1", "auxiliary2"}
     assert np.abs(run(model, x) - before).max() > 1e-6, "the heads train a copy of the network"
@@ -377,14 +445,17 @@ def test_a_name_is_taken_once():
         registry.register(models.card("cnn"))(lambda *arguments: None)
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    ({"image_size": (120,)}, "image_size=.*height, width"),
-    ({"image_size": (120.0, 160)}, "image_size=.*whole pixels"),
-    ({"image_size": (0, 160)}, "at least 16"),
-    ({"num_classes": 1}, "num_classes=1.*2 at least"),
-    ({"num_classes": 4.0}, "num_classes=4.0"),
-    ({"weights": "imagenet"}, "cnn has no weights 'imagenet'"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"image_size": (120,)}, "image_size=.*height, width"),
+        ({"image_size": (120.0, 160)}, "image_size=.*whole pixels"),
+        ({"image_size": (0, 160)}, "at least 16"),
+        ({"num_classes": 1}, "num_classes=1.*2 at least"),
+        ({"num_classes": 4.0}, "num_classes=4.0"),
+        ({"weights": "imagenet"}, "cnn has no weights 'imagenet'"),
+    ],
+)
 def test_what_cannot_work_is_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         models.build("cnn", **arguments)

@@ -12,8 +12,19 @@ import pytest
 from bloodcell_lib import LESSONS, protocols, suite
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
-HEADINGS = ["Setup", "Parameters", "Data", "The block", "The network", "Shapes and cost", "Training", "Results",
-            "What the network looks at", "Discussion", "Exercises"]
+HEADINGS = [
+    "Setup",
+    "Parameters",
+    "Data",
+    "The block",
+    "The network",
+    "Shapes and cost",
+    "Training",
+    "Results",
+    "What the network looks at",
+    "Discussion",
+    "Exercises",
+]
 every = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 

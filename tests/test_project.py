@@ -62,9 +62,11 @@ def test_the_readme_shows_the_records():
 
 def test_the_first_table_shows_the_records():
     first = (ROOT / "README.md").read_text().split("## ")[0]
-    for stem, row in (("paper-by-image", "its protocol, run here"),
-                      ("paper-by-photo", "the same, split by photograph"),
-                      ("grouped", "our protocol, `grouped`")):
+    for stem, row in (
+        ("paper-by-image", "its protocol, run here"),
+        ("paper-by-photo", "the same, split by photograph"),
+        ("grouped", "our protocol, `grouped`"),
+    ):
         cells = tables.row(records.read(ROOT / "results" / f"cnn-{stem}-seed0.json"))
         assert f"| {row} | {' | '.join(cells[6:8])} |" in first
     told = paper.TABLE1["cnn"]
@@ -74,21 +76,29 @@ def test_the_first_table_shows_the_records():
 def test_what_the_readme_says_of_the_same_images_follows_from_the_predictions():
     kept = [np.load(ROOT / "results" / f"cnn-paper-by-{how}-seed0.predictions.npz") for how in ("image", "photo")]
     paths, *rows = np.intersect1d(*(k["validation_paths"] for k in kept), return_indices=True)
-    right = [(k["validation_probabilities"].argmax(1) == k["validation_labels"])[row]
-             for k, row in zip(kept, rows, strict=True)]
-    test, = metrics.compare(dict(zip("ab", right, strict=True)), kept[0]["validation_photos"][rows[0]])
+    right = [
+        (k["validation_probabilities"].argmax(1) == k["validation_labels"])[row]
+        for k, row in zip(kept, rows, strict=True)
+    ]
+    (test,) = metrics.compare(dict(zip("ab", right, strict=True)), kept[0]["validation_photos"][rows[0]])
     said = " ".join((ROOT / "README.md").read_text().split())
     one, two = (f"{100 * answers.mean():.1f} %" for answers in right)
-    assert (f"{len(paths)} images are in both validation sets. Of these the network that met their photographs has "
-            f"{one} right, the other {two} (p = {test['p']:.1g} by photograph)") in said
+    assert (
+        f"{len(paths)} images are in both validation sets. Of these the network that met their photographs has "
+        f"{one} right, the other {two} (p = {test['p']:.1g} by photograph)"
+    ) in said
 
 
 def test_the_figures_follow_from_the_predictions():
     for record in records.read_all(ROOT / "results"):
         kept = np.load(ROOT / "results" / record["predictions"])
         for part, prefix in (("test", ""), ("validation", "validation_")):
-            again = metrics.summary(kept[f"{prefix}labels"], kept[f"{prefix}probabilities"], kept[f"{prefix}photos"],
-                                    record[part]["interval95"]["unit"])
+            again = metrics.summary(
+                kept[f"{prefix}labels"],
+                kept[f"{prefix}probabilities"],
+                kept[f"{prefix}photos"],
+                record[part]["interval95"]["unit"],
+            )
             assert rounded(again) == rounded(record[part])
         apart = [kept[name][kept["apart"]] for name in ("labels", "probabilities", "photos")]
         assert rounded(metrics.summary(*apart, record["test"]["interval95"]["unit"])) == rounded(record["test_apart"])

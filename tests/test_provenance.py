@@ -78,7 +78,8 @@ def test_the_second_pass_finds_what_the_first_leaves_open(few):
     hard = [entry for entry in catalogue.entries if entry not in known]
     found = provenance.second_pass(catalogue.source, hard, known)
     assert {entry.key: fit.photograph for entry, fit in found.items()} == {
-        entry.key: catalogue.photos[entry.key] for entry in hard}
+        entry.key: catalogue.photos[entry.key] for entry in hard
+    }
     assert provenance.second_pass(catalogue.source, [], known) == {}
 
 
@@ -172,8 +173,9 @@ def side(split: str) -> str:
 def test_the_table_covers_the_archive(rows):
     assert tuple(rows[0]) == provenance.COLUMNS
     counts = Counter((row["split"], row["class"]) for row in rows)
-    assert counts == {(split, name): n for split, ns in CARDS["blood-cells"].items()
-                      for name, n in zip(CLASSES, ns, strict=True)}
+    assert counts == {
+        (split, name): n for split, ns in CARDS["blood-cells"].items() for name, n in zip(CLASSES, ns, strict=True)
+    }
     keys = [key(row) for row in rows]
     assert keys == sorted(set(keys))
     assert (DATA / "provenance.csv").stat().st_size < 1_000_000
@@ -192,9 +194,15 @@ def test_no_photograph_is_behind_two_classes_or_both_sides(rows):
     behind.pop("", None)
     assert all(len(groups) == 1 for groups in behind.values())
     assert Counter(groups.pop() for groups in behind.values()) == {
-        ("TRAIN", "EOSINOPHIL"): 75, ("TRAIN", "LYMPHOCYTE"): 27, ("TRAIN", "MONOCYTE"): 16,
+        ("TRAIN", "EOSINOPHIL"): 75,
+        ("TRAIN", "LYMPHOCYTE"): 27,
+        ("TRAIN", "MONOCYTE"): 16,
         ("TRAIN", "NEUTROPHIL"): 159,
-        ("TEST", "EOSINOPHIL"): 13, ("TEST", "LYMPHOCYTE"): 6, ("TEST", "MONOCYTE"): 4, ("TEST", "NEUTROPHIL"): 48}
+        ("TEST", "EOSINOPHIL"): 13,
+        ("TEST", "LYMPHOCYTE"): 6,
+        ("TEST", "MONOCYTE"): 4,
+        ("TEST", "NEUTROPHIL"): 48,
+    }
 
 
 def test_simple_images_are_the_photographs_behind_test_but_two(rows):
@@ -215,8 +223,7 @@ def test_photographs_of_a_class_were_copied_equally_often(rows):
 def test_same_cell_agrees_with_the_provenance(rows):
     behind = {row["photograph"]: (side(row["split"]), row["class"]) for row in rows}
     pairs = table(DATA / "same_cell.csv")
-    assert {pair["judgement"] for pair in pairs} == {
-        "same cell", "same field, cell in part", "same field, other cell"}
+    assert {pair["judgement"] for pair in pairs} == {"same cell", "same field, cell in part", "same field, other cell"}
     assert len({frozenset((pair["photograph_a"], pair["photograph_b"])) for pair in pairs}) == len(pairs)
     for pair in pairs:
         assert pair["photograph_a"] < pair["photograph_b"]

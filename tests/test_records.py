@@ -19,12 +19,27 @@ def part():
 @pytest.fixture
 def record():
     series = [0.9, 0.5, 0.6]
-    return json.loads(json.dumps({
-        "model": "cnn", "protocol": "quick", "seed": 0, "backend": "tensorflow", "versions": {},
-        "device": "a processor", "image_size": [60, 80], "parameters": 10, "best_epoch": 2,
-        "dataset": {"name": "sample", "fingerprint": "0", "sizes": {"train": 80, "validation": 20, "test": 20}},
-        "history": {key: series for key in ("loss", "accuracy", "val_loss", "val_accuracy")},
-        "seconds": {"epochs": series, "total": 2.0}, "validation": part(), "test": part(), "resumed": False}))
+    return json.loads(
+        json.dumps(
+            {
+                "model": "cnn",
+                "protocol": "quick",
+                "seed": 0,
+                "backend": "tensorflow",
+                "versions": {},
+                "device": "a processor",
+                "image_size": [60, 80],
+                "parameters": 10,
+                "best_epoch": 2,
+                "dataset": {"name": "sample", "fingerprint": "0", "sizes": {"train": 80, "validation": 20, "test": 20}},
+                "history": {key: series for key in ("loss", "accuracy", "val_loss", "val_accuracy")},
+                "seconds": {"epochs": series, "total": 2.0},
+                "validation": part(),
+                "test": part(),
+                "resumed": False,
+            }
+        )
+    )
 
 
 def write(record, folder):
@@ -53,12 +68,20 @@ def spoil(record, *path, value=None):
     return record
 
 
-@pytest.mark.parametrize(("path", "value", "message"), [
-    (("model",), None, "'model' is a required property"), (("test", "interval95"), None, "interval95"),
-    (("test", "interval95", "unit"), "cell", "test/interval95/unit"), (("seed",), -1, "seed"),
-    (("history", "loss"), [1.0], "history"), (("best_epoch",), 4, "best epoch 4"),
-    (("test", "accuracy"), 0.99, "test: confusion"), (("dataset", "sizes", "validation"), 21, "validation: confusion"),
-    (("history", "loss"), [float("nan")] * 3, "not a finite number")])
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("model",), None, "'model' is a required property"),
+        (("test", "interval95"), None, "interval95"),
+        (("test", "interval95", "unit"), "cell", "test/interval95/unit"),
+        (("seed",), -1, "seed"),
+        (("history", "loss"), [1.0], "history"),
+        (("best_epoch",), 4, "best epoch 4"),
+        (("test", "accuracy"), 0.99, "test: confusion"),
+        (("dataset", "sizes", "validation"), 21, "validation: confusion"),
+        (("history", "loss"), [float("nan")] * 3, "not a finite number"),
+    ],
+)
 def test_what_does_not_hold_together_is_named(record, tmp_path, path, value, message):
     with pytest.raises(records.RecordError, match=message):
         write(spoil(record, *path, value=value), tmp_path)
@@ -96,14 +119,29 @@ def test_table_says_what_the_record_says(record, tmp_path):
 def nine(record, tmp_path):
     """A record of every lesson's network."""
     for model in LESSONS:
-        images = {"probabilities": PROBABILITIES, "labels": LABELS, "paths": np.arange(20).astype(str),
-                  "validation_paths": np.arange(20, 40).astype(str), "validation_probabilities": PROBABILITIES,
-                  "validation_labels": LABELS, "photos": np.arange(20).astype(str),
-                  "validation_photos": np.arange(20, 40).astype(str)}
-        records.write({**record, "model": model, "settings": {"epochs": 3}, "multiply_adds": 5,
-                       "dataset": {**record["dataset"], "classes": list("abcd")},
-                       "history": {**record["history"], "test_loss": [1.0] * 3, "test_accuracy": [0.5] * 3},
-                       "seconds": {**record["seconds"], "per_image": 0.1}}, images, tmp_path)
+        images = {
+            "probabilities": PROBABILITIES,
+            "labels": LABELS,
+            "paths": np.arange(20).astype(str),
+            "validation_paths": np.arange(20, 40).astype(str),
+            "validation_probabilities": PROBABILITIES,
+            "validation_labels": LABELS,
+            "photos": np.arange(20).astype(str),
+            "validation_photos": np.arange(20, 40).astype(str),
+        }
+        records.write(
+            {
+                **record,
+                "model": model,
+                "settings": {"epochs": 3},
+                "multiply_adds": 5,
+                "dataset": {**record["dataset"], "classes": list("abcd")},
+                "history": {**record["history"], "test_loss": [1.0] * 3, "test_accuracy": [0.5] * 3},
+                "seconds": {**record["seconds"], "per_image": 0.1},
+            },
+            images,
+            tmp_path,
+        )
     return tmp_path
 
 
@@ -120,10 +158,21 @@ def test_every_missing_record_is_named(nine):
         records.comparable(nine, seed=1)
 
 
-@pytest.mark.parametrize("change", [
-    {"settings": {"epochs": 4}}, {"image_size": [60, 81]},
-    {"dataset": {"name": "sample", "fingerprint": "1", "classes": list("abcd"),
-                 "sizes": {"train": 80, "validation": 20, "test": 20}}}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"settings": {"epochs": 4}},
+        {"image_size": [60, 81]},
+        {
+            "dataset": {
+                "name": "sample",
+                "fingerprint": "1",
+                "classes": list("abcd"),
+                "sizes": {"train": 80, "validation": 20, "test": 20},
+            }
+        },
+    ],
+)
 def test_a_record_made_under_other_conditions_is_named(nine, change):
     path = nine / "nasnet-quick-seed0.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))

@@ -65,7 +65,11 @@ def test_the_folders_are_those_of_the_archive(folder):
             assert len(names) == count
             assert all(name.startswith("_") and name.endswith(".jpeg") and name.count("_") == 2 for name in names)
     assert {path.name for path in folder.iterdir()} == {
-        "README.txt", "provenance.csv", "dataset-master", "dataset2-master"}
+        "README.txt",
+        "provenance.csv",
+        "dataset-master",
+        "dataset2-master",
+    }
     assert "DRAWN" in (folder / "README.txt").read_text()
     photographs = sorted(path.stem for path in (folder / ORIGINALS / "JPEGImages").glob("*.jpg"))
     assert photographs == [f"BloodImage_{n:05d}" for n in range(68)]
@@ -96,7 +100,10 @@ def test_provenance_has_one_row_for_each_image(folder, rows):
 def test_each_photograph_lies_behind_as_many_copies_as_declared(rows):
     behind = Counter((row["split"], row["photograph"]) for row in rows)
     assert Counter((split, count) for (split, _), count in behind.items()) == {
-        ("TRAIN", 20): 48, ("TEST", 16): 20, ("TEST_SIMPLE", 1): 20}
+        ("TRAIN", 20): 48,
+        ("TEST", 16): 20,
+        ("TEST_SIMPLE", 1): 20,
+    }
 
 
 def test_no_photograph_is_behind_both_train_and_test(rows):
@@ -198,8 +205,9 @@ def test_annotations_hold_the_boxes_as_drawn(folder):
     stream = sample._plan(0)[3]
     _, boxes = sample.draw(stream.label, np.random.default_rng(stream.stream))
     root = ElementTree.parse(folder / ORIGINALS / "Annotations" / f"{stream.stem}.xml").getroot()
-    read = [(item.findtext("name"), *(int(corner.text) for corner in item.find("bndbox")))
-            for item in root.iter("object")]
+    read = [
+        (item.findtext("name"), *(int(corner.text) for corner in item.find("bndbox"))) for item in root.iter("object")
+    ]
     assert read == boxes
     assert (root.findtext("size/width"), root.findtext("size/height")) == ("640", "480")
 

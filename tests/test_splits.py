@@ -62,8 +62,9 @@ def test_the_seed_decides(set_):
     labels, photos, scenes = set_
     parts = np.full(len(labels), "TRAIN")
     for split in ("paper", "grouped", "fold:1/5"):
-        one, two, other = (splits.divide(parts, labels, photos, scenes, split, seed)["validation"]
-                           for seed in (0, 0, 1))
+        one, two, other = (
+            splits.divide(parts, labels, photos, scenes, split, seed)["validation"] for seed in (0, 0, 1)
+        )
         assert np.array_equal(one, two) and not np.array_equal(one, other)
 
 
@@ -76,9 +77,17 @@ def test_an_unknown_photograph_teaches_nothing(set_):
         assert (5 in np.concatenate([rows[part] for part in ("train", "validation", "test")])) == used
 
 
-@pytest.mark.parametrize(("split", "message"), [
-    ("fold:1/2", "N is 3 at least"), ("fold:4/3", "K goes from 1 to N"), ("fold:0/3", "unknown"), ("folds", "unknown"),
-    ("fold:1/20", "a class has 15 of different scenes"), (None, "unknown")])
+@pytest.mark.parametrize(
+    ("split", "message"),
+    [
+        ("fold:1/2", "N is 3 at least"),
+        ("fold:4/3", "K goes from 1 to N"),
+        ("fold:0/3", "unknown"),
+        ("folds", "unknown"),
+        ("fold:1/20", "a class has 15 of different scenes"),
+        (None, "unknown"),
+    ],
+)
 def test_what_cannot_be_divided(set_, split, message):
     with pytest.raises(DatasetError, match=message):
         splits.divide(np.full(len(set_[0]), "TRAIN"), *set_, split, 0)
@@ -90,7 +99,8 @@ def test_one_cell_on_two_photographs_stays_on_one_side(tmp_path):
     (folder / "same_cell.csv").write_text(
         "photograph_a,photograph_b,judgement\nTRAIN-MONOCYTE-1,TRAIN-MONOCYTE-0,same cell\n"
         "TRAIN-MONOCYTE-1,TRAIN-MONOCYTE-2,same cell\nTRAIN-MONOCYTE-3,TRAIN-MONOCYTE-4,different\n"
-        "TRAIN-NEUTROPHIL-0,TEST-NEUTROPHIL-0,same cell\n")
+        "TRAIN-NEUTROPHIL-0,TEST-NEUTROPHIL-0,same cell\n"
+    )
     found = load(folder, "grouped")
     scenes = {part: set(getattr(found, part).scenes) for part in ("train", "validation", "test")}
     assert not scenes["train"] & scenes["validation"]

@@ -41,7 +41,10 @@ def test_one_failure_does_not_stop_the_others(shelf, tmp_path, own_folder, capsy
     status, said, _ = bloodcell(capsys, "run", "--data", str(own_folder), "--out", str(tmp_path / "out"), "--seed", "3")
     assert status == 1
     assert [line.split()[1:3] for line in said.splitlines() if line.startswith("[")] == [
-        ["00_good", "done"], ["01_bad", "failed"], ["02_last", "done"]]
+        ["00_good", "done"],
+        ["01_bad", "failed"],
+        ["02_last", "done"],
+    ]
     assert "RuntimeError: the culprit" in said and "2 of 3 notebooks" in said
     ran = nbformat.read(tmp_path / "out/00_good-quick-seed3.ipynb", as_version=4)
     assert ran.cells[-2].outputs[0].text.strip() == f"3 {tmp_path / 'out'}"
@@ -69,8 +72,9 @@ def test_the_reader_of_records_comes_last_and_is_never_skipped(shelf, tmp_path, 
 
 
 def test_numbers_given_as_text_reach_the_notebook_as_numbers(shelf, tmp_path, own_folder):
-    job, *_ = suite.plan(["good"], data=str(own_folder), out=tmp_path / "out", epochs="2", image_size="75x100",
-                         learning_rate="1e-4")
+    job, *_ = suite.plan(
+        ["good"], data=str(own_folder), out=tmp_path / "out", epochs="2", image_size="75x100", learning_rate="1e-4"
+    )
     assert [job.parameters[name] for name in ("EPOCHS", "IMAGE_SIZE", "LEARNING_RATE")] == [2, [75, 100], 1e-4]
 
 
@@ -86,15 +90,24 @@ def test_a_failed_notebook_is_tried_again(shelf, tmp_path, own_folder, capsys):
 
 def test_a_dead_kernel_is_one_failure(shelf, tmp_path, own_folder, capsys):
     notebook(shelf / "01_bad.ipynb", "import os; os.kill(os.getpid(), 9)")
-    status, said, _ = bloodcell(capsys, "run", "01", "02", "--data", str(own_folder), "--out", str(tmp_path / "out"),
-                                "--jobs", "2")
+    status, said, _ = bloodcell(
+        capsys, "run", "01", "02", "--data", str(own_folder), "--out", str(tmp_path / "out"), "--jobs", "2"
+    )
     assert status == 1 and "DeadKernelError" in said and "1 of 2 notebooks" in said
 
 
-@pytest.mark.parametrize(("arguments", "culprit"), [
-    (["run", "lenet"], "'lenet'"), (["run", "--protocol", "papre"], "'papre'"), (["run", "--epochs", "0"], "epochs"),
-    (["run", "--image-size", "60"], "image_size"), (["run", "--data", "/no/such/place"], "/no/such/place"),
-    (["data", "--data", "/no/such/place"], "/no/such/place"), (["table", "{empty}"], "bloodcell run cnn")])
+@pytest.mark.parametrize(
+    ("arguments", "culprit"),
+    [
+        (["run", "lenet"], "'lenet'"),
+        (["run", "--protocol", "papre"], "'papre'"),
+        (["run", "--epochs", "0"], "epochs"),
+        (["run", "--image-size", "60"], "image_size"),
+        (["run", "--data", "/no/such/place"], "/no/such/place"),
+        (["data", "--data", "/no/such/place"], "/no/such/place"),
+        (["table", "{empty}"], "bloodcell run cnn"),
+    ],
+)
 def test_what_cannot_start_says_why(shelf, tmp_path, own_folder, capsys, arguments, culprit):
     arguments = [a.format(empty=tmp_path) for a in arguments]
     if arguments[0] == "run":
@@ -119,6 +132,11 @@ def test_data_says_what_there_is(own_folder, capsys):
 def test_help_everywhere_and_as_a_module():
     env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
     for command in ([], ["run"], ["data"], ["table"]):
-        done = subprocess.run([sys.executable, "-m", "bloodcell_lib", *command, "--help"], env=env, text=True,
-                              capture_output=True, check=True)
+        done = subprocess.run(
+            [sys.executable, "-m", "bloodcell_lib", *command, "--help"],
+            env=env,
+            text=True,
+            capture_output=True,
+            check=True,
+        )
         assert done.stdout.startswith("usage: bloodcell")

@@ -9,13 +9,22 @@ from bloodcell_lib import metrics, records, tables
 def test_the_seeds_of_one_recipe_are_put_together():
     def record(seed: int, accuracy: float, protocol: str = "paper") -> dict:
         part = {"accuracy": accuracy}
-        return {"model": "cnn", "protocol": protocol, "seed": seed, "settings": {}, "image_size": [60, 80],
-                "dataset": {"name": "own", "fingerprint": "0"}, "validation": part, "test": part}
+        return {
+            "model": "cnn",
+            "protocol": protocol,
+            "seed": seed,
+            "settings": {},
+            "image_size": [60, 80],
+            "dataset": {"name": "own", "fingerprint": "0"},
+            "validation": part,
+            "test": part,
+        }
 
     assert tables.seeds([record(0, 0.8), record(0, 0.9, "grouped")]) == ""
     lines = tables.seeds([record(0, 0.8), record(2, 0.9), record(0, 0.9, "grouped")]).splitlines()
     assert [cell.strip() for cell in lines[2].strip("|").split("|")] == ["cnn", "own", "paper", "0, 2"] + [
-        "85.0 ± 7.1"] * 2
+        "85.0 ± 7.1"
+    ] * 2
     assert len(lines) == 3
 
 
@@ -26,14 +35,29 @@ def test_whole_sets_of_folds_are_put_together(tmp_path):
     found = []
     for fold in (1, 2, 3):
         rows = np.arange(16 * (fold - 1), 16 * fold)
-        kept = {"labels": labels[rows], "probabilities": probabilities[rows], "photos": photos[rows],
-                "paths": rows.astype(str)}
+        kept = {
+            "labels": labels[rows],
+            "probabilities": probabilities[rows],
+            "photos": photos[rows],
+            "paths": rows.astype(str),
+        }
         np.savez(tmp_path / f"{fold}.npz", **kept, **{f"validation_{name}": value for name, value in kept.items()})
-        part = {"confusion": metrics.confusion(labels[rows], probabilities[rows]).tolist(),
-                "interval95": {"unit": "photo"}}
-        found.append({"model": "cnn", "seed": 0, "predictions": f"{fold}.npz", "image_size": [60, 80],
-                      "settings": {"name": f"fold{fold}of3", "split": f"fold:{fold}/3"},
-                      "dataset": {"name": "own", "fingerprint": "0"}, "test": part, "validation": part})
+        part = {
+            "confusion": metrics.confusion(labels[rows], probabilities[rows]).tolist(),
+            "interval95": {"unit": "photo"},
+        }
+        found.append(
+            {
+                "model": "cnn",
+                "seed": 0,
+                "predictions": f"{fold}.npz",
+                "image_size": [60, 80],
+                "settings": {"name": f"fold{fold}of3", "split": f"fold:{fold}/3"},
+                "dataset": {"name": "own", "fingerprint": "0"},
+                "test": part,
+                "validation": part,
+            }
+        )
     other = found[2] | {"settings": {"name": "grouped", "split": "grouped"}}
     assert tables.folds(found[:2] + [other], tmp_path) == ""
     row = [cell.strip() for cell in tables.folds(found + [other], tmp_path).splitlines()[2].strip("|").split("|")]

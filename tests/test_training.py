@@ -17,15 +17,24 @@ def part(seed: int, count: int = 48, shuffle_labels: bool = False) -> dataset.Pa
     labels = np.arange(count) % 4
     images = rng.integers(0, 120, (count, *SIZE, 3), np.uint8)
     for image, label in zip(images, labels, strict=True):
-        image[12 * (label // 2):12 * (label // 2) + 12, 16 * (label % 2):16 * (label % 2) + 16] += 100
+        image[12 * (label // 2) : 12 * (label // 2) + 12, 16 * (label % 2) : 16 * (label % 2) + 16] += 100
     names = np.array([f"{seed}-{i}" for i in range(count)])
     labels = rng.permutation(labels) if shuffle_labels else labels
     return dataset.Part(images, np.arange(count), labels, names, names, names)
 
 
 def data(shuffle_test: bool = False) -> dataset.Dataset:
-    return dataset.Dataset(part(0, 96), part(1), part(2, shuffle_labels=shuffle_test), None, dataset.CLASSES,
-                           "quadrants", f"f{shuffle_test}", "paper", False)
+    return dataset.Dataset(
+        part(0, 96),
+        part(1),
+        part(2, shuffle_labels=shuffle_test),
+        None,
+        dataset.CLASSES,
+        "quadrants",
+        f"f{shuffle_test}",
+        "paper",
+        False,
+    )
 
 
 def recipe(**overrides) -> protocols.Protocol:
@@ -174,8 +183,10 @@ def test_random_layers_are_no_part_of_what_is_kept(tmp_path):
 def test_auxiliary_heads_add_to_the_training_loss_alone(tmp_path):
     keras.utils.set_random_seed(0)
     network = models.build("googlenet", (32, 32))
-    parts = [dataset.Part(np.resize(p.images, (len(p), 32, 32, 3)), p.rows, p.labels, p.photos, p.paths, p.scenes)
-             for p in (part(0), part(1), part(2))]
+    parts = [
+        dataset.Part(np.resize(p.images, (len(p), 32, 32, 3)), p.rows, p.labels, p.photos, p.paths, p.scenes)
+        for p in (part(0), part(1), part(2))
+    ]
     set_ = dataset.Dataset(*parts, None, dataset.CLASSES, "noise", "f", "paper", False)
     protocol = recipe(image_size=(32, 32), epochs=1, learning_rate=1e-6)  # steps so small that losses compare
     run = training.fit(network, set_, protocol, out=tmp_path)

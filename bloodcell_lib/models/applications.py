@@ -21,8 +21,15 @@ def centred_bgr(pixels):
     return ops.flip(pixels, axis=-1)
 
 
-def network(name: str, application: Callable, preprocess: Callable, weights_file: str,
-            inputs, num_classes: int, weights: str | None) -> keras.Model:
+def network(
+    name: str,
+    application: Callable,
+    preprocess: Callable,
+    weights_file: str,
+    inputs,
+    num_classes: int,
+    weights: str | None,
+) -> keras.Model:
     """Build one of `keras.applications` on preprocessed pixels, with average pooling and a new softmax.
 
     Args:
@@ -41,8 +48,10 @@ def network(name: str, application: Callable, preprocess: Callable, weights_file
         folder = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "models"
         if weights is None or (folder / weights_file).exists():
             raise
-        raise ValueError(f"the ImageNet weights of {name} are missing and could not be downloaded. Place the "
-                         f"file {weights_file} in {folder}, or give weights=None.") from error
+        raise ValueError(
+            f"the ImageNet weights of {name} are missing and could not be downloaded. Place the "
+            f"file {weights_file} in {folder}, or give weights=None."
+        ) from error
     x = layers.GlobalAveragePooling2D(name="pool")(body.output)
     outputs = layers.Dense(num_classes, activation="softmax", dtype="float32", name="probabilities")(x)
     return keras.Model(inputs, outputs, name=name)

@@ -85,14 +85,21 @@ def attention(x, depth: int, name: str):
     return unit(x, channels, f"{name}_after")
 
 
-@register(Card(
-    name="attention56", title="Attention-56", year=2017,
-    paper="F. Wang et al., Residual Attention Network for Image Classification, CVPR 2017",
-    idea="A second branch, shaped as an hourglass, learns a mask that says where the first one counts more.",
-    parameters=29_842_628, min_side=32, preprocessing="pixels / 127.5 - 1",
-    notes="Pre-activation units; masks of three, two and one halvings, resized bilinearly to the map they "
-          "weigh. Batch-norm momentum 0.9, epsilon 1e-5; Glorot initialisation; no dropout; padding 'same', "
-          "so that odd sides are rounded up. These constants are ours: the authors' network file has none."))
+@register(
+    Card(
+        name="attention56",
+        title="Attention-56",
+        year=2017,
+        paper="F. Wang et al., Residual Attention Network for Image Classification, CVPR 2017",
+        idea="A second branch, shaped as an hourglass, learns a mask that says where the first one counts more.",
+        parameters=29_842_628,
+        min_side=32,
+        preprocessing="pixels / 127.5 - 1",
+        notes="Pre-activation units; masks of three, two and one halvings, resized bilinearly to the map they "
+        "weigh. Batch-norm momentum 0.9, epsilon 1e-5; Glorot initialisation; no dropout; padding 'same', "
+        "so that odd sides are rounded up. These constants are ours: the authors' network file has none.",
+    )
+)
 def attention56(inputs, num_classes: int, weights: None = None) -> keras.Model:
     """Build Attention-56: three times a residual unit and an attention module. Source: table 2.
 

@@ -19,13 +19,20 @@ def conv_block(x, width: int, name: str):
     return layers.MaxPooling2D(2, name=f"{name}_pool")(x)
 
 
-@register(Card(
-    name="cnn", title="A four-layer CNN", year=2022,
-    paper="the traditional CNN of Hemodynamic Analysis and Diagnosis Based on Multi-Deep Learning Models",
-    idea="Small filters, shared over the image and stacked, see ever larger patterns.",
-    parameters=390_884, min_side=16, preprocessing="pixels / 255",
-    notes="Widths 32, 64, 128, 256; batch-norm momentum 0.9, epsilon 1e-3; Glorot initialisation; no dropout. "
-          "The paper gives the number of layers and no widths."))
+@register(
+    Card(
+        name="cnn",
+        title="A four-layer CNN",
+        year=2022,
+        paper="the traditional CNN of Hemodynamic Analysis and Diagnosis Based on Multi-Deep Learning Models",
+        idea="Small filters, shared over the image and stacked, see ever larger patterns.",
+        parameters=390_884,
+        min_side=16,
+        preprocessing="pixels / 255",
+        notes="Widths 32, 64, 128, 256; batch-norm momentum 0.9, epsilon 1e-3; Glorot initialisation; no dropout. "
+        "The paper gives the number of layers and no widths.",
+    )
+)
 def cnn(inputs, num_classes: int, weights: None = None) -> keras.Model:
     """Build the four-layer CNN, global average pooling and softmax. See `models.build`."""
     x = layers.Rescaling(1 / 255, name="preprocess")(inputs)

@@ -26,8 +26,11 @@ def layer_multiply_adds(layer) -> int:
     A kernel is applied once at every position of the output, a depthwise one as well; biases, normalisation,
     activations, pooling and sums are left out, as in the papers.
     """
-    kernels = [getattr(layer, name) for name in ("kernel", "depthwise_kernel", "pointwise_kernel")
-               if getattr(layer, name, None) is not None]
+    kernels = [
+        getattr(layer, name)
+        for name in ("kernel", "depthwise_kernel", "pointwise_kernel")
+        if getattr(layer, name, None) is not None
+    ]
     return sum(math.prod(kernel.shape) * math.prod(layer.output.shape[1:-1]) for kernel in kernels)
 
 
@@ -46,20 +49,29 @@ def stages(model: keras.Model) -> list[Stage]:
     groups: dict[str, list] = {}
     for stage, operation in _by_stage(model):
         groups.setdefault(stage, []).append(operation)
-    return [Stage(name, tuple(members[-1].output.shape[1:]),
-                  sum(member.count_params() for member in members if isinstance(member, layers.Layer)),
-                  sum(layer_multiply_adds(member) for member in members))
-            for name, members in groups.items()]
+    return [
+        Stage(
+            name,
+            tuple(members[-1].output.shape[1:]),
+            sum(member.count_params() for member in members if isinstance(member, layers.Layer)),
+            sum(layer_multiply_adds(member) for member in members),
+        )
+        for name, members in groups.items()
+    ]
 
 
 def table(model: keras.Model) -> pd.DataFrame:
     """Return the stages laid out to read: a row each, the total last."""
     rows = stages(model)
     rows.append(Stage("total", rows[-1].shape, model.count_params(), multiply_adds(model)))
-    return pd.DataFrame({
-        "shape": [" × ".join(map(str, row.shape)) for row in rows],
-        "parameters": [f"{row.parameters:,}" for row in rows],
-        "multiply-adds": [f"{row.multiply_adds:,}" for row in rows]}, index=[row.name for row in rows])
+    return pd.DataFrame(
+        {
+            "shape": [" × ".join(map(str, row.shape)) for row in rows],
+            "parameters": [f"{row.parameters:,}" for row in rows],
+            "multiply-adds": [f"{row.multiply_adds:,}" for row in rows],
+        },
+        index=[row.name for row in rows],
+    )
 
 
 def _by_stage(model: keras.Model):

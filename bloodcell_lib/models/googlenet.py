@@ -8,9 +8,13 @@ from bloodcell_lib.models.registry import Card, register
 # Widths: 1x1, before 3x3, 3x3, before 5x5, 5x5, after pooling; by the stages between the poolings.
 STAGES = (
     (("inception3a", 64, 96, 128, 16, 32, 32), ("inception3b", 128, 128, 192, 32, 96, 64)),
-    (("inception4a", 192, 96, 208, 16, 48, 64), ("inception4b", 160, 112, 224, 24, 64, 64),
-     ("inception4c", 128, 128, 256, 24, 64, 64), ("inception4d", 112, 144, 288, 32, 64, 64),
-     ("inception4e", 256, 160, 320, 32, 128, 128)),
+    (
+        ("inception4a", 192, 96, 208, 16, 48, 64),
+        ("inception4b", 160, 112, 224, 24, 64, 64),
+        ("inception4c", 128, 128, 256, 24, 64, 64),
+        ("inception4d", 112, 144, 288, 32, 64, 64),
+        ("inception4e", 256, 160, 320, 32, 128, 128),
+    ),
     (("inception5a", 256, 160, 320, 32, 128, 128), ("inception5b", 384, 192, 384, 48, 128, 128)),
 )
 AUXILIARY = ("inception4a", "inception4d")
@@ -18,8 +22,9 @@ AUXILIARY = ("inception4a", "inception4d")
 
 def conv(x, width: int, kernel: int, name: str, strides: int = 1):
     """Convolution, batch normalisation, ReLU. Source: Ioffe & Szegedy 2015; the paper itself has biases."""
-    x = layers.Conv2D(width, kernel, strides, "same", use_bias=False, kernel_initializer="he_normal",
-                      name=f"{name}_conv")(x)
+    x = layers.Conv2D(
+        width, kernel, strides, "same", use_bias=False, kernel_initializer="he_normal", name=f"{name}_conv"
+    )(x)
     x = layers.BatchNormalization(momentum=0.9, name=f"{name}_norm")(x)
     return layers.ReLU(name=f"{name}_relu")(x)
 
@@ -38,12 +43,14 @@ def inception(x, one: int, before3: int, three: int, before5: int, five: int, af
         (batch, height, width, one + three + five + after_pool).
     """
     pooled = layers.MaxPooling2D(3, 1, "same", name=f"{name}_pool")(x)
-    return layers.Concatenate(name=f"{name}_concat")([
-        conv(x, one, 1, f"{name}_1x1"),
-        conv(conv(x, before3, 1, f"{name}_before3x3"), three, 3, f"{name}_3x3"),
-        conv(conv(x, before5, 1, f"{name}_before5x5"), five, 5, f"{name}_5x5"),
-        conv(pooled, after_pool, 1, f"{name}_after_pool"),
-    ])
+    return layers.Concatenate(name=f"{name}_concat")(
+        [
+            conv(x, one, 1, f"{name}_1x1"),
+            conv(conv(x, before3, 1, f"{name}_before3x3"), three, 3, f"{name}_3x3"),
+            conv(conv(x, before5, 1, f"{name}_before5x5"), five, 5, f"{name}_5x5"),
+            conv(pooled, after_pool, 1, f"{name}_after_pool"),
+        ]
+    )
 
 
 def head(x, num_classes: int, name: str):
@@ -65,20 +72,29 @@ def auxiliary(network: keras.Model, num_classes: int) -> list[keras.KerasTensor]
     They bring a gradient to the lower layers in training, where each one's loss counts 0.3, and are left out
     afterwards. Source: Going Deeper with Convolutions, section 5.
     """
-    return [head(network.get_layer(f"{stage}_concat").output, num_classes, f"auxiliary{number}")
-            for number, stage in enumerate(AUXILIARY, 1)]
+    return [
+        head(network.get_layer(f"{stage}_concat").output, num_classes, f"auxiliary{number}")
+        for number, stage in enumerate(AUXILIARY, 1)
+    ]
 
 
-@register(Card(
-    name="googlenet", title="GoogLeNet", year=2015,
-    paper="C. Szegedy et al., Going Deeper with Convolutions, CVPR 2015",
-    idea="Do not choose a filter size: run 1x1, 3x3, 5x5 and pooling side by side and mix them.",
-    parameters=5_999_492, min_side=32, preprocessing="pixels / 127.5 - 1",
-    notes="Two auxiliary heads in training only, each one's loss times 0.3, pooled to 4x4 at every size. "
-          "Deviations: batch normalisation (momentum 0.9, epsilon 1e-3) in place of biases and local "
-          "response normalisation; He initialisation. True 5x5 filters; dropout 0.4, in the heads 0.7; "
-          "padding 'same'."),
-    auxiliary=auxiliary)
+@register(
+    Card(
+        name="googlenet",
+        title="GoogLeNet",
+        year=2015,
+        paper="C. Szegedy et al., Going Deeper with Convolutions, CVPR 2015",
+        idea="Do not choose a filter size: run 1x1, 3x3, 5x5 and pooling side by side and mix them.",
+        parameters=5_999_492,
+        min_side=32,
+        preprocessing="pixels / 127.5 - 1",
+        notes="Two auxiliary heads in training only, each one's loss times 0.3, pooled to 4x4 at every size. "
+        "Deviations: batch normalisation (momentum 0.9, epsilon 1e-3) in place of biases and local "
+        "response normalisation; He initialisation. True 5x5 filters; dropout 0.4, in the heads 0.7; "
+        "padding 'same'.",
+    ),
+    auxiliary=auxiliary,
+)
 def googlenet(inputs, num_classes: int, weights: None = None) -> keras.Model:
     """Build GoogLeNet with batch normalisation and without its auxiliary heads. Source: table 1.
 

@@ -40,11 +40,13 @@ def register(card: Card, auxiliary: Callable | None = None) -> Callable:
     Raises:
         ValueError: the name is taken.
     """
+
     def add(builder: Callable) -> Callable:
         if card.name in _NETWORKS:
             raise ValueError(f"a network named {card.name!r} is registered already: choose another name.")
         _NETWORKS[card.name] = card, builder, auxiliary
         return builder
+
     return add
 
 
@@ -64,8 +66,9 @@ def card(name: str) -> Card:
     return _NETWORKS[name][0]
 
 
-def build(name: str, image_size: tuple[int, int] = (120, 160), num_classes: int = 4,
-          weights: str | None = None) -> keras.Model:
+def build(
+    name: str, image_size: tuple[int, int] = (120, 160), num_classes: int = 4, weights: str | None = None
+) -> keras.Model:
     """Build an uncompiled network, preprocessing inside.
 
     Args:
@@ -83,13 +86,17 @@ def build(name: str, image_size: tuple[int, int] = (120, 160), num_classes: int 
     """
     about = card(name)
     if len(image_size) != 2 or not all(isinstance(s, int) and s >= about.min_side for s in image_size):
-        raise ValueError(f"{name} cannot take image_size={image_size!r}. Give (height, width) in whole pixels, "
-                         f"each at least {about.min_side}.")
+        raise ValueError(
+            f"{name} cannot take image_size={image_size!r}. Give (height, width) in whole pixels, "
+            f"each at least {about.min_side}."
+        )
     if not isinstance(num_classes, int) or num_classes < 2:
         raise ValueError(f"num_classes={num_classes!r} cannot be used. Give a whole number, 2 at least.")
     if weights not in ((None, "imagenet") if about.imagenet else (None,)):
-        raise ValueError(f"{name} has no weights {weights!r}. " + (
-            "Give None or 'imagenet'." if about.imagenet else "None are published; give None and train it."))
+        raise ValueError(
+            f"{name} has no weights {weights!r}. "
+            + ("Give None or 'imagenet'." if about.imagenet else "None are published; give None and train it.")
+        )
     inputs = keras.Input((*image_size, 3), name="pixels")
     return _NETWORKS[name][1](inputs, num_classes, weights)
 

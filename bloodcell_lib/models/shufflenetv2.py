@@ -24,8 +24,14 @@ def depthwise(x, strides: int, name: str):
 
     The weights' variance is 1/9: Keras' rules divide by all channels, though each filter sees only one.
     """
-    x = layers.DepthwiseConv2D(3, strides, "same", use_bias=False, name=f"{name}_conv",
-                               depthwise_initializer=initializers.RandomNormal(stddev=1 / 3))(x)
+    x = layers.DepthwiseConv2D(
+        3,
+        strides,
+        "same",
+        use_bias=False,
+        name=f"{name}_conv",
+        depthwise_initializer=initializers.RandomNormal(stddev=1 / 3),
+    )(x)
     return norm(x, name)
 
 
@@ -75,14 +81,20 @@ def down_unit(x, width: int, name: str):
     return shuffle(layers.Concatenate(name=f"{name}_concat")([rest, work]), name)
 
 
-@register(Card(
-    name="shufflenetv2", title="ShuffleNet V2 1x", year=2018,
-    paper="N. Ma et al., ShuffleNet V2: Practical Guidelines for Efficient CNN Architecture Design, "
-          "ECCV 2018",
-    idea="Speed is memory traffic too: split the channels, work on one half, shuffle the halves together.",
-    parameters=1_273_884, min_side=32, preprocessing="pixels / 127.5 - 1",
-    notes="Widths 24, 116, 232, 464, 1024, all units splitting into equal halves. Batch-norm momentum 0.9, "
-          "epsilon 1e-5; He initialisation, variance 1/9 for depthwise filters; no dropout; padding 'same'."))
+@register(
+    Card(
+        name="shufflenetv2",
+        title="ShuffleNet V2 1x",
+        year=2018,
+        paper="N. Ma et al., ShuffleNet V2: Practical Guidelines for Efficient CNN Architecture Design, ECCV 2018",
+        idea="Speed is memory traffic too: split the channels, work on one half, shuffle the halves together.",
+        parameters=1_273_884,
+        min_side=32,
+        preprocessing="pixels / 127.5 - 1",
+        notes="Widths 24, 116, 232, 464, 1024, all units splitting into equal halves. Batch-norm momentum 0.9, "
+        "epsilon 1e-5; He initialisation, variance 1/9 for depthwise filters; no dropout; padding 'same'.",
+    )
+)
 def shufflenetv2(inputs, num_classes: int, weights: None = None) -> keras.Model:
     """Build ShuffleNet V2 with the widths of "1x". Source: table 5. See `models.build`."""
     x = layers.Rescaling(1 / 127.5, -1, dtype="float32", name="preprocess")(inputs)

@@ -15,8 +15,9 @@ STAGES = (
 
 def conv(x, width: int, kernel: int, name: str, strides: int = 1, padding: str = "same"):
     """Convolution with bias and ReLU; He initialisation, as no batch normalisation sets the scale."""
-    return layers.Conv2D(width, kernel, strides, padding, activation="relu", kernel_initializer="he_uniform",
-                         name=name)(x)
+    return layers.Conv2D(
+        width, kernel, strides, padding, activation="relu", kernel_initializer="he_uniform", name=name
+    )(x)
 
 
 def fire(x, squeeze: int, expand: int, name: str):
@@ -48,14 +49,21 @@ def pool(x, name: str):
     return layers.MaxPooling2D(3, 2, name=name)(x)
 
 
-@register(Card(
-    name="squeezenet", title="SqueezeNet 1.0", year=2016,
-    paper="F. Iandola et al., SqueezeNet: AlexNet-level accuracy with 50x fewer parameters, arXiv:1602.07360",
-    idea="Squeeze the channels before the costly 3x3 filters, and keep the maps large until late.",
-    parameters=737_476, min_side=21, preprocessing="pixels / 127.5 - 1",
-    notes="No batch normalisation; He initialisation, for the class maps a normal one of width 0.01; dropout "
-          "0.5. Deviation: no ReLU on the class maps, behind which a class with a negative map cannot learn. "
-          "Padding as the authors': none in the stem, poolings round up."))
+@register(
+    Card(
+        name="squeezenet",
+        title="SqueezeNet 1.0",
+        year=2016,
+        paper="F. Iandola et al., SqueezeNet: AlexNet-level accuracy with 50x fewer parameters, arXiv:1602.07360",
+        idea="Squeeze the channels before the costly 3x3 filters, and keep the maps large until late.",
+        parameters=737_476,
+        min_side=21,
+        preprocessing="pixels / 127.5 - 1",
+        notes="No batch normalisation; He initialisation, for the class maps a normal one of width 0.01; dropout "
+        "0.5. Deviation: no ReLU on the class maps, behind which a class with a negative map cannot learn. "
+        "Padding as the authors': none in the stem, poolings round up.",
+    )
+)
 def squeezenet(inputs, num_classes: int, weights: None = None) -> keras.Model:
     """Build SqueezeNet 1.0: a stem, eight fire modules, one map for each class. Source: table 1.
 
