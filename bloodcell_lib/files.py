@@ -1,0 +1,46 @@
+"""Files of a run: their names, where they lie, and how they are written, whole or not at all."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+CHECKOUT = Path(__file__).parents[1]
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path` that takes its place when the block ends well, and else leaves nothing.
+
+    Args:
+        path: the file or folder to be. The temporary one has the same suffix, since some writers look at it.
+    """
+    part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    try:
+        yield part
+        if part.is_file():
+            with open(part, "rb+") as file:
+                os.fsync(file.fileno())
+        os.replace(part, path)
+    finally:
+        if part.is_dir():
+            shutil.rmtree(part)
+        part.unlink(missing_ok=True)
+
+
+def out_dir(out: str | os.PathLike | None = None) -> Path:
+    """Return the folder of runs, which need not exist: `out`, or runs/ in a checkout, else below the working folder."""
+    if out is not None:
+        return Path(out).expanduser()
+    return (CHECKOUT if (CHECKOUT / "notebooks").is_dir() else Path.cwd()) / "runs"
+
+
+def run_name(model: str, label: str, seed: int) -> str:
+    """Return the name that the files of a run share. `label` is `Protocol.label`."""
+    return f"{model}-{label}-seed{seed}"
+
+
+def shipped(what: str) -> Path:
+    """Return a folder that comes with the library: "notebooks" or "data"."""
+    return CHECKOUT / what
