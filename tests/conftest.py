@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bloodcell_lib.sources import CLASSES
+from bloodcell_lib.images import CLASSES
 
 ARCHIVE = os.environ.pop("BLOODCELL_DATA", None)
 
