@@ -42,5 +42,6 @@ def run_name(model: str, label: str, seed: int) -> str:
 
 
 def shipped(what: str) -> Path:
-    """Return a folder that comes with the library: "notebooks" or "data"."""
-    return CHECKOUT / what
+    """Return a folder that comes with the library, "notebooks" or "data": inside it where installed, else beside it."""
+    inside = Path(__file__).parent / what
+    return inside if inside.is_dir() else CHECKOUT / what
