@@ -1,4 +1,4 @@
-"""What pyproject.toml cannot say: notebooks/ and data/ lie beside the library in a checkout, and inside it in a wheel."""
+"""What pyproject.toml cannot say: notebooks/ and data/ lie beside the library, and in a wheel inside it."""
 
 from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
