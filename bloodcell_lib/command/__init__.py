@@ -1,0 +1,1 @@
+"""Commands: what the command line does with the library. Nothing in the library imports it."""
