@@ -177,11 +177,11 @@ def confused(record: dict) -> Markdown:
 def per_class(record: dict) -> pd.DataFrame:
     """Lay out how many photographs, or images, of each class the test set has, and each figure with its interval."""
     test, ends = record["test"], record["test"]["interval95"]
-    columns = {f"{ends['unit']}s": [*test["by_unit"]["count"], ends["units"]]}
+    columns = {f"{ends['unit']}s": [*test["per_photo"]["count"], ends["units"]]}
     for name, shares in test["per_class"].items():
         columns[name] = [
-            *map(metrics.bracketed, shares, ends["per_class"][name]),
-            metrics.bracketed(np.mean(shares), ends["macro"][name]),
+            *map(metrics.format_interval, shares, ends["per_class"][name]),
+            metrics.format_interval(np.mean(shares), ends["macro"][name]),
         ]
     classes = [name.capitalize() for name in record["dataset"]["classes"]]
     return pd.DataFrame(columns, index=[*classes, "mean"]).rename_axis(columns="in %")
@@ -241,7 +241,7 @@ def class_maps(network: keras.Model, data: dataset.Dataset, probabilities: np.nd
     Returns:
         A sentence on what the figure lacks and how fine the maps are.
     """
-    chosen = metrics.surest(data.test.labels, probabilities)
+    chosen = metrics.most_confident(data.test.labels, probabilities)
     there = [n for n in chosen if n is not None]
     said = probabilities.argmax(1)
     maps = models.class_maps(network, data.test.images[there])
