@@ -4,8 +4,6 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib import pyplot as plt
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from bloodcell_lib import metrics, models, plots
 from bloodcell_lib.records import Record
@@ -31,10 +29,11 @@ def conditions(found: list[Record]) -> pd.DataFrame:
 
 def missing(found: list[Record]) -> str:
     """Name the lessons' networks that have no record here, and the command that makes one."""
-    names = [name for name in models.lessons() if name not in {record.model for record in found}]
-    options = f"--protocol {found[0].settings['name']} --seed {found[0].seed}"
-    how = f"Not compared, because there is no record: {', '.join(names)}. Make one with `bloodcell run NAME {options}`."
-    return how if names else "Every network of the lessons is here."
+    names = ", ".join(name for name in models.lessons() if name not in {record.model for record in found})
+    how = f"bloodcell run NAME --protocol {found[0].settings['name']} --seed {found[0].seed}"
+    return (
+        f"There is no record of {names}. Make one with `{how}`." if names else "No network of the lessons is missing."
+    )
 
 
 # The paper's Table 1
@@ -62,10 +61,10 @@ def beside_paper(found: list[Record], what: str = "accuracy") -> pd.DataFrame:
     Returns:
         A row for each network that the paper has; columns (part, "paper", "best" or "last").
     """
-    sources = {"paper": paper()} | {epoch: measured(found, epoch) for epoch in ("best", "last")}
-    names = [record.model for record in found if record.model in sources["paper"]]
-    keys = {(part, source): prefix + what for part, prefix in PARTS.items() for source in sources}
-    return pd.DataFrame({at: [sources[at[1]][name][key] for name in names] for at, key in keys.items()}, index=names)
+    sources = {"paper": paper(), "best": measured(found), "last": measured(found, "last")}
+    table = pd.concat({source: _parts(rows, what) for source, rows in sources.items()}, axis="columns", join="inner")
+    order = pd.MultiIndex.from_product([PARTS, sources])
+    return table.swaplevel(axis="columns")[order].loc[[name for name in sources["best"] if name in table.index]]
 
 
 def bounds(rows: dict[str, dict], rounding: float = 0.0, factor: float = 1.0) -> pd.DataFrame:
@@ -79,66 +78,55 @@ def bounds(rows: dict[str, dict], rounding: float = 0.0, factor: float = 1.0) ->
     Returns:
         A row for each (network, part): error, least, loss, and whether the loss is possible.
     """
-    columns = [
-        (name, part, row[key + "accuracy"], row[key + "loss"])
-        for name, row in rows.items()
-        for part, key in PARTS.items()
-    ]
-    table = pd.DataFrame(columns, columns=["network", "part", "error", "loss"]).set_index(["network", "part"])
-    table["error"] = 1 - table["error"]
-    table["least"] = factor * np.log(2) * (table["error"] - rounding).clip(0)
-    return table.assign(possible=table["loss"] >= table["least"] - 1e-6)
+    error, loss = 1 - _parts(rows, "accuracy").stack(), _parts(rows, "loss").stack()
+    least = factor * np.log(2) * (error - rounding).clip(0)
+    return pd.DataFrame({"error": error, "loss": loss, "least": least, "possible": loss >= least - 1e-6})
 
 
-def bound_figure(panels: dict[str, pd.DataFrame]) -> Figure:
+def bound_figure(panels: dict[str, pd.DataFrame]) -> plt.Figure:
     """Draw loss against error rate and, in grey, where no point can lie.
 
     Args:
         panels: title to what `bounds` returns.
     """
-    figure, axes = plt.subplots(1, len(panels), figsize=(11, 4.4), sharex=True, sharey=True, layout="constrained")
     every = pd.concat(panels.values())
-    error = np.linspace(1e-4, every["error"].max() + 0.03, 300)
-    for axis, (title, table) in zip(axes, panels.items(), strict=True):
+    error, lowest = np.linspace(1e-4, every["error"].max() + 0.03, 300), max(every["loss"].min(), 1e-6) / 1.6
+    figure, axes = _panels(list(panels), 4, "wrong predictions in %", "mean loss")
+    for axis, table in zip(axes, panels.values(), strict=True):
         for part, marker in zip(PARTS, "os^", strict=True):
             points = table.xs(part, level="part")
             axis.scatter(100 * points["error"], points["loss"], 45, plots.PART_COLOURS[part], marker, label=part)
         axis.plot(100 * error, error * np.log(2), "k", linewidth=1, label="least possible")
         axis.fill_between(100 * error, 1e-9, error * np.log(2), color="grey", alpha=0.18)
-        axis.set(title=title, xlabel="wrong predictions in %", yscale="log", ylabel="mean loss")
-        axis.set(ylim=(max(every["loss"].min(), 1e-6) / 1.6, 1.6 * every["loss"].max()), xlim=(-1, 100 * error[-1]))
-        axis.label_outer()
-    axes[0].legend(frameon=False, loc="lower right")
+    axes[0].set(yscale="log", ylim=(lowest, 1.6 * every["loss"].max()), xlim=(-1, 100 * error[-1]))
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
     return figure
 
 
 # Curves and confusion matrices
 
 
-def curves(found: list[Record], what: str = "accuracy") -> Figure:
+def curves(found: list[Record], what: str = "accuracy") -> plt.Figure:
     """Draw "accuracy" or "loss" by epoch, one panel per network. Source: the paper, figure 8."""
-    figure, axes = _panels(len(found), 2.3)
+    figure, axes = _panels([record.model for record in found], 2.3, "epoch", what)
     for axis, record in zip(axes, found, strict=True):
         for (part, colour), style in zip(plots.PART_COLOURS.items(), ("-", "--", ":"), strict=True):
             values = np.array(record.history[PARTS[part] + what])
             axis.plot(np.arange(1, len(values) + 1), values, style, color=colour, marker=".", label=part)
         axis.axvline(record.best_epoch, color="grey", linewidth=1)
-        axis.set(title=record.model, xlabel="epoch", ylabel=what, yscale="log" if what == "loss" else "linear")
-        axis.xaxis.get_major_locator().set_params(integer=True)
-        axis.label_outer()
+    axes[0].set_yscale("log" if what == "loss" else "linear")
+    axes[0].xaxis.get_major_locator().set_params(integer=True)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     return figure
 
 
-def matrices(found: list[Record], part: str = "test") -> Figure:
+def matrices(found: list[Record], part: str = "test") -> plt.Figure:
     """Draw the confusion matrices of "test" or "validation", one panel per network. Source: the paper, figure 9."""
-    figure, axes = _panels(len(found), 3.3)
+    figure, axes = _panels([record.model for record in found], 3.3, "predicted class", "true class")
     for axis, record in zip(axes, found, strict=True):
         counts = np.array(getattr(record, part)["confusion"])
         shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
         _heatmap(axis, pd.DataFrame(100 * shares, *[_classes(record)] * 2), counts)
-        axis.set(title=record.model, xlabel="predicted", ylabel="true")
-        axis.label_outer()
     return figure
 
 
@@ -147,9 +135,8 @@ def matrices(found: list[Record], part: str = "test") -> Figure:
 
 def accuracies(found: list[Record], part: str = "test") -> pd.DataFrame:
     """Return accuracy, low and high (ends of the 95 % interval) of each network, as fractions."""
-    parts = {record.model: getattr(record, part) for record in found}
-    rows = {name: [each["accuracy"], *each["interval95"]["accuracy"]] for name, each in parts.items()}
-    return pd.DataFrame.from_dict(rows, "index", columns=["accuracy", "low", "high"])
+    rows = [(getattr(r, part)["accuracy"], *getattr(r, part)["interval95"]["accuracy"]) for r in found]
+    return pd.DataFrame(rows, index=[record.model for record in found], columns=["accuracy", "low", "high"])
 
 
 def costs(found: list[Record]) -> pd.DataFrame:
@@ -167,7 +154,7 @@ def front(cost: np.ndarray, accuracy: np.ndarray) -> np.ndarray:
     return ~(cheaper & better & ~(cheaper & better).T).any(0)
 
 
-def against(found: list[Record], cost: str = COSTS[1]) -> Figure:
+def against(found: list[Record], cost: str = COSTS[1]) -> plt.Figure:
     """Draw test accuracy against a column of `costs`; areas show parameters, a line joins the Pareto front."""
     table = costs(found).join(100 * accuracies(found)).sort_values("accuracy")
     best = front(table[cost].to_numpy(), table["accuracy"].to_numpy())
@@ -195,12 +182,11 @@ def per_class(found: list[Record], what: str = "recall") -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, "index", columns=_classes(found[0]))
 
 
-def class_figure(found: list[Record]) -> Figure:
+def class_figure(found: list[Record]) -> plt.Figure:
     """Draw recall, precision and F1 of each network and class as three heat maps."""
-    figure, axes = plt.subplots(1, 3, figsize=(11, 1.4 + 0.4 * len(found)), sharey=True, layout="constrained")
-    for axis, what in zip(axes, ("recall", "precision", "f1"), strict=True):
-        _heatmap(axis, 100 * per_class(found, what))
-        axis.set_title(f"{what.replace('f1', 'F1')} in %")
+    figure, axes = _panels(["recall", "precision", "f1"], 0.6 + 0.4 * len(found), "class", "network")
+    for axis in axes:
+        _heatmap(axis, 100 * per_class(found, axis.get_title()))
     return figure
 
 
@@ -214,16 +200,16 @@ def recalls(found: list[Record]) -> pd.DataFrame:
 def confused(found: list[Record], most: int = 3) -> pd.DataFrame:
     """Lay out the most frequent confusions on test, over all networks."""
     total = sum(np.array(record.test["confusion"]) for record in found)
-    table = pd.DataFrame(total, *[_classes(found[0])] * 2).rename_axis("true class").stack().rename("times")
-    table = table.rename_axis(["true class", "predicted class"]).reset_index()
-    table = table[table["true class"] != table["predicted class"]].sort_values("times", ascending=False)
-    return table.assign(share=table["times"] / max(table["times"].sum(), 1)).head(most).reset_index(drop=True)
+    np.fill_diagonal(total, 0)
+    table = pd.DataFrame(total, *[_classes(found[0])] * 2).rename_axis(index="true class", columns="predicted class")
+    table = table.stack().rename("times").sort_values(ascending=False).reset_index()
+    return table.assign(share=table["times"] / max(total.sum(), 1))[table["times"] > 0].head(most)
 
 
 # Which differences can be believed
 
 
-def ranking(found: list[Record]) -> Figure:
+def ranking(found: list[Record]) -> plt.Figure:
     """Draw test accuracies with their intervals, sorted; validation beside them, and what guessing gives."""
     test = 100 * accuracies(found).sort_values("accuracy", kind="stable")
     validation = 100 * accuracies(found, "validation")["accuracy"][test.index]
@@ -268,7 +254,7 @@ def pairwise(predicted: pd.DataFrame) -> pd.DataFrame:
     return tests.assign(differing=[predicted[a].ne(predicted[b]).mean() for a, b in tests[["a", "b"]].to_numpy()])
 
 
-def pair_figure(tests: pd.DataFrame, what: str, title: str) -> Figure:
+def pair_figure(tests: pd.DataFrame, what: str, title: str) -> plt.Figure:
     """Draw a column of `pairwise`, in percent: "differing", or "difference", the row's network minus the column's.
 
     A star marks a difference whose p, corrected by Holm, is below 0.05.
@@ -295,17 +281,15 @@ def choices(found: list[Record]) -> pd.DataFrame:
     Test has no say in it. Seconds are left out if the runs come from several machines.
 
     Returns:
-        A row for each wish: choice, because, its test accuracy.
+        A row for each wish: the choice and its test accuracy.
     """
     best = max(found, key=lambda record: (record.validation["accuracy"], -record.validation["loss"])).model
-    validation, test, table = accuracies(found, "validation"), accuracies(found), costs(found)
-    rows = {"most accurate on validation": (best, f"{validation['accuracy'][best]:.1%} on validation")}
-    for cost in COSTS if len({record.device for record in found}) == 1 else COSTS[:2]:
-        name = table.loc[[best, *overlapping(validation, best)], cost].idxmin()
-        rows[f"cheapest in {cost.removeprefix('million ')}"] = name, f"{table[cost][name]:,.3g} {cost}"
-    shown = test.apply(lambda row: metrics.format_interval(row.iloc[0], list(row.iloc[1:])), axis=1)
-    choices = pd.DataFrame.from_dict(rows, "index", columns=["choice", "because"])
-    return choices.assign(**{"its test accuracy in %": shown[choices["choice"]].to_numpy()})
+    candidates = [best, *overlapping(accuracies(found, "validation"), best)]
+    wishes = COSTS if len({record.device for record in found}) == 1 else COSTS[:2]
+    chosen = {"accuracy on validation": best} | costs(found).loc[candidates, wishes].idxmin().to_dict()
+    shown = accuracies(found).apply(lambda row: metrics.format_interval(row.iloc[0], list(row.iloc[1:])), axis=1)
+    table = pd.Series(chosen, name="choice").rename_axis("best in").to_frame()
+    return table.assign(**{"its test accuracy in %": table["choice"].map(shown)})
 
 
 # Shared by the above
@@ -313,7 +297,7 @@ def choices(found: list[Record]) -> pd.DataFrame:
 
 def _listed(values: object) -> str:
     """Write a setting, or several values separated by commas; "none" for None and nothing."""
-    values = values if isinstance(values, (list, tuple, dict)) else [] if values is None else [values]
+    values = values if isinstance(values, (list, tuple, dict)) else [values or "none"]
     return ", ".join(map(str, values)) or "none"
 
 
@@ -321,20 +305,28 @@ def _classes(record: Record) -> list[str]:
     return [name.capitalize() for name in record.dataset["classes"]]
 
 
-def _panels(count: int, height: float, columns: int = 3) -> tuple[Figure, list[Axes]]:
-    """Return a figure of panels with shared axes, and those that are needed."""
-    rows = -(-count // columns)
-    size = (11, 0.6 + height * rows)
-    figure, axes = plt.subplots(
-        rows, columns, figsize=size, sharex=True, sharey=True, squeeze=False, layout="constrained"
-    )
-    for axis in axes.flat[count:]:
-        axis.axis("off")
-    return figure, list(axes.flat[:count])
+def _parts(rows: dict[str, dict], what: str) -> pd.DataFrame:
+    """Return accuracy or loss, networks by parts."""
+    table = pd.DataFrame(rows).T[[prefix + what for prefix in PARTS.values()]].set_axis(list(PARTS), axis="columns")
+    return table.rename_axis(index="network", columns="part")
 
 
-def _heatmap(axis: Axes, table: pd.DataFrame, notes: np.ndarray | None = None, **options) -> None:
-    """Draw a table of percents, or of what `options` say, each field with its number or note."""
+def _panels(titles: list[str], height: float, x: str, y: str) -> tuple[plt.Figure, list[plt.Axes]]:
+    """Return a figure of as many panels as titles, up to three per row, their axes shared and named."""
+    grid = -(-len(titles) // 3), min(len(titles), 3)
+    size = 11, 0.8 + height * grid[0]
+    figure, axes = plt.subplots(*grid, figsize=size, sharex=True, sharey=True, squeeze=False, layout="constrained")
+    for axis in axes.flat[len(titles) :]:
+        axis.set_axis_off()
+    for axis, title in zip(axes.flat, titles, strict=False):
+        axis.set_title(title)
+    figure.supxlabel(x)
+    figure.supylabel(y)
+    return figure, list(axes.flat[: len(titles)])
+
+
+def _heatmap(axis: plt.Axes, table: pd.DataFrame, notes: np.ndarray | pd.DataFrame | None = None, **options) -> None:
+    """Draw a table, of percents if `options` do not say otherwise, each field with its number or note."""
     options = {"cmap": "Blues", "vmin": 0, "vmax": 100, "linewidths": 1, "cbar": False} | options
     sns.heatmap(table, annot=True if notes is None else notes, fmt=".0f" if notes is None else "", ax=axis, **options)
     axis.tick_params(axis="x", rotation=35)

@@ -78,7 +78,7 @@ def _run(record: Record) -> dict:
         "train, last": f"{100 * history['accuracy'][-1]:.1f}",
         "validation": _with_interval(record.validation),
         "test": _with_interval(record.test),
-        "test, last": f"{100 * history['test_accuracy'][-1]:.1f}",
+        "test, last": "".join(f"{100 * value:.1f}" for value in history.get("test_accuracy", [])[-1:]),
         "F1": metrics.format_interval(record.test["macro"]["f1"], ends["macro"]["f1"]),
         "unit": ends["unit"],
         "s/epoch": f"{np.mean(record.seconds['epochs']):.1f}",
