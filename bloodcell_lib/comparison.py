@@ -10,6 +10,7 @@ from bloodcell_lib.records import Record
 
 PARTS = {"train": "", "validation": "val_", "test": "test_"}  # and how a history's keys begin
 IMAGE = ["path", "photo", "label"]
+SCORES = ["recall", "precision", "F1"]
 COSTS = ["million parameters", "million multiply-adds per image", "seconds per epoch", "milliseconds per image"]
 
 
@@ -30,10 +31,8 @@ def conditions(found: list[Record]) -> pd.DataFrame:
 def missing(found: list[Record]) -> str:
     """Name the lessons' networks that have no record here, and the command that makes one."""
     names = ", ".join(name for name in models.lessons() if name not in {record.model for record in found})
-    how = f"bloodcell run NAME --protocol {found[0].settings['name']} --seed {found[0].seed}"
-    return (
-        f"There is no record of {names}. Make one with `{how}`." if names else "No network of the lessons is missing."
-    )
+    how = f"`bloodcell run NAME --protocol {found[0].settings['name']} --seed {found[0].seed}` makes one"
+    return f"There is no record of {names}; {how}." if names else "No network of the lessons is missing."
 
 
 # The paper's Table 1
@@ -51,8 +50,8 @@ def measured(found: list[Record], epoch: str = "best") -> dict[str, dict]:
         found: the records.
         epoch: "best" on validation, or "last".
     """
-    at = {"best": lambda record: record.best_epoch - 1, "last": lambda record: -1}[epoch]
-    return {record.model: {key: values[at(record)] for key, values in record.history.items()} for record in found}
+    at = {record.model: record.best_epoch - 1 if epoch == "best" else -1 for record in found}
+    return {r.model: {key: values[at[r.model]] for key, values in r.history.items()} for r in found}
 
 
 def beside_paper(found: list[Record], what: str = "accuracy") -> pd.DataFrame:
@@ -95,7 +94,7 @@ def bound_figure(panels: dict[str, pd.DataFrame]) -> plt.Figure:
     for axis, table in zip(axes, panels.values(), strict=True):
         for part, marker in zip(PARTS, "os^", strict=True):
             points = table.xs(part, level="part")
-            axis.scatter(100 * points["error"], points["loss"], 45, plots.PART_COLOURS[part], marker, label=part)
+            axis.plot(100 * points["error"], points["loss"], marker, color=plots.PART_COLOURS[part], label=part)
         axis.plot(100 * error, error * np.log(2), "k", linewidth=1, label="least possible")
         axis.fill_between(100 * error, 1e-9, error * np.log(2), color="grey", alpha=0.18)
     axes[0].set(yscale="log", ylim=(lowest, 1.6 * every["loss"].max()), xlim=(-1, 100 * error[-1]))
@@ -126,7 +125,7 @@ def matrices(found: list[Record], part: str = "test") -> plt.Figure:
     for axis, record in zip(axes, found, strict=True):
         counts = np.array(getattr(record, part)["confusion"])
         shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-        _heatmap(axis, pd.DataFrame(100 * shares, *[_classes(record)] * 2), counts)
+        _heatmap(axis, pd.DataFrame(shares, *[_classes(record)] * 2), counts, cmap="Blues", vmin=0, vmax=1)
     return figure
 
 
@@ -160,34 +159,25 @@ def against(found: list[Record], cost: str = COSTS[1]) -> plt.Figure:
     best = front(table[cost].to_numpy(), table["accuracy"].to_numpy())
     figure, axis = plt.subplots(figsize=(10, 5.5), layout="constrained")
     axis.vlines(table[cost], table["low"], table["high"], color="grey", linewidth=1)
-    colours = [plots.PALETTE[0 if on else 7] for on in best]
-    axis.scatter(table[cost], table["accuracy"], 40 + 25 * table["million parameters"], colours, zorder=3)
+    sns.scatterplot(table, x=cost, y="accuracy", size=COSTS[0], sizes=(40, 400), zorder=3, ax=axis)
     axis.step(*table.loc[best, [cost, "accuracy"]].to_numpy().T, "--", where="post", color=plots.PALETTE[0])
     place = -np.inf
     for name, x, y in table[[cost, "accuracy"]].itertuples():
         place = max(place + 4.5, y)  # labels do not cover each other
         axis.annotate(name, (x, y), (1.12 * x, place), va="center", zorder=4)
     axis.axhline(100 / len(found[0].dataset["classes"]), color="grey", linestyle=":")
-    axis.set(xscale="log", xlabel=f"{cost}, logarithmic", ylabel="test accuracy in %", ylim=(0, 105))
-    axis.set_xlim(table[cost].min() / 1.5, 2.5 * table[cost].max())
+    axis.set(xscale="log", xlim=(table[cost].min() / 1.5, 2.5 * table[cost].max()))
+    axis.set(xlabel=f"{cost}, logarithmic", ylabel="test accuracy in %", ylim=(0, 105))
     return figure
 
 
 # Class by class
 
 
-def per_class(found: list[Record], what: str = "recall") -> pd.DataFrame:
-    """Return "recall", "precision" or "f1" on test, networks by classes, as fractions."""
-    rows = {record.model: record.test["per_class"][what] for record in found}
-    return pd.DataFrame.from_dict(rows, "index", columns=_classes(found[0]))
-
-
-def class_figure(found: list[Record]) -> plt.Figure:
-    """Draw recall, precision and F1 of each network and class as three heat maps."""
-    figure, axes = _panels(["recall", "precision", "f1"], 0.6 + 0.4 * len(found), "class", "network")
-    for axis in axes:
-        _heatmap(axis, 100 * per_class(found, axis.get_title()))
-    return figure
+def per_class(found: list[Record]) -> pd.DataFrame:
+    """Return recall, precision and F1 on test as fractions, a row per network; columns (metric, class)."""
+    rows = {r.model: np.concatenate([r.test["per_class"][what.lower()] for what in SCORES]) for r in found}
+    return pd.DataFrame.from_dict(rows, "index", columns=pd.MultiIndex.from_product([SCORES, _classes(found[0])]))
 
 
 def recalls(found: list[Record]) -> pd.DataFrame:
@@ -212,13 +202,13 @@ def confused(found: list[Record], most: int = 3) -> pd.DataFrame:
 def ranking(found: list[Record]) -> plt.Figure:
     """Draw test accuracies with their intervals, sorted; validation beside them, and what guessing gives."""
     test = 100 * accuracies(found).sort_values("accuracy", kind="stable")
-    validation = 100 * accuracies(found, "validation")["accuracy"][test.index]
-    figure, axis = plt.subplots(figsize=(9, 1 + 0.4 * len(found)), layout="constrained")
+    figure, axis = plt.subplots(figsize=(9, 1.2 + 0.4 * len(found)), layout="constrained")
     axis.axvspan(*test.iloc[-1][["low", "high"]], color="grey", alpha=0.18, linewidth=0)
     axis.axvline(100 / len(found[0].dataset["classes"]), color="grey", linestyle=":", label="guessing")
     axis.hlines(test.index, test["low"], test["high"], color=plots.PART_COLOURS["test"], linewidth=2)
-    axis.plot(test["accuracy"], test.index, "o", color=plots.PART_COLOURS["test"], label="test")
-    axis.plot(validation, test.index, "o", color=plots.PART_COLOURS["validation"], mfc="none", label="validation")
+    for part, fill in (("test", None), ("validation", "none")):
+        points = 100 * accuracies(found, part)["accuracy"][test.index]
+        axis.plot(points, test.index, "o", color=plots.PART_COLOURS[part], markerfacecolor=fill, label=part)
     axis.set(xlabel="accuracy in %", xlim=(0, 102))
     figure.legend(loc="outside lower center", ncols=3, frameon=False)
     return figure
@@ -232,11 +222,9 @@ def overlapping(table: pd.DataFrame, name: str) -> list[str]:
 
 def predictions(found: list[Record]) -> pd.DataFrame:
     """Return the predicted class of each test image, one column per network; the index has path, photo and label."""
-    columns = {}
-    for record in found:
-        index = pd.MultiIndex.from_arrays([record.answers[key + "s"] for key in IMAGE], names=IMAGE)
-        columns[record.model] = pd.Series(record.answers["probabilities"].argmax(1), index)
-    return pd.DataFrame(columns)
+    answers = {record.model: record.answers for record in found}
+    columns = {m: pd.Series(a["probabilities"].argmax(1), [a[key + "s"] for key in IMAGE]) for m, a in answers.items()}
+    return pd.DataFrame(columns).rename_axis(IMAGE)
 
 
 def pairwise(predicted: pd.DataFrame) -> pd.DataFrame:
@@ -254,21 +242,18 @@ def pairwise(predicted: pd.DataFrame) -> pd.DataFrame:
     return tests.assign(differing=[predicted[a].ne(predicted[b]).mean() for a, b in tests[["a", "b"]].to_numpy()])
 
 
-def pair_figure(tests: pd.DataFrame, what: str, title: str) -> plt.Figure:
-    """Draw a column of `pairwise`, in percent: "differing", or "difference", the row's network minus the column's.
+def pair_figure(tests: pd.DataFrame) -> plt.Figure:
+    """Draw what `pairwise` returns: the difference in points, the row's network minus the column's.
 
-    A star marks a difference whose p, corrected by Holm, is below 0.05.
+    A star marks a p below 0.05 after Holm's correction; in parentheses stands `differing` in percent.
     """
-    names, squares = list(dict.fromkeys([*tests["a"], *tests["b"]])), tests.pivot(index="b", columns="a")
-    table, p = (squares[key].reindex(index=names[1:], columns=names[:-1]) for key in (what, "p_holm"))
-    table, form, options = 100 * table, "{:.0f}", {}
-    if what == "difference":
-        table, form, reach = -table, "{:+.0f}", max(100 * tests[what].abs().max(), 1)
-        options = {"cmap": "RdBu", "vmin": -reach, "vmax": reach}
-    notes = table.map(form.format) + (p.lt(0.05) & bool(options)).map({True: "*", False: ""}.get)
-    figure, axis = plt.subplots(figsize=(3 + 0.65 * len(names), 2 + 0.4 * len(names)), layout="constrained")
-    _heatmap(axis, table, notes, **options)
-    axis.set_title(title)
+    names = list(dict.fromkeys([*tests["a"], *tests["b"]]))
+    tests = tests.assign(points=0 - 100 * tests["difference"], star=np.where(tests["p_holm"] < 0.05, "*", ""))
+    notes = [f"{test.points:+.0f}{test.star}\n({100 * test.differing:.0f})" for test in tests.itertuples()]
+    squares = tests.assign(note=notes).pivot(index="b", columns="a").reindex(index=names[1:])
+    table, notes = (squares[what][names[:-1]] for what in ("points", "note"))
+    figure, axis = plt.subplots(figsize=(3 + 0.75 * len(names), 2 + 0.5 * len(names)), layout="constrained")
+    _heatmap(axis, table, notes, cmap="RdBu", vmin=-table.abs().max(axis=None), vmax=table.abs().max(axis=None))
     return figure
 
 
@@ -325,10 +310,8 @@ def _panels(titles: list[str], height: float, x: str, y: str) -> tuple[plt.Figur
     return figure, list(axes.flat[: len(titles)])
 
 
-def _heatmap(axis: plt.Axes, table: pd.DataFrame, notes: np.ndarray | pd.DataFrame | None = None, **options) -> None:
-    """Draw a table, of percents if `options` do not say otherwise, each field with its number or note."""
-    options = {"cmap": "Blues", "vmin": 0, "vmax": 100, "linewidths": 1, "cbar": False} | options
-    sns.heatmap(table, annot=True if notes is None else notes, fmt=".0f" if notes is None else "", ax=axis, **options)
+def _heatmap(axis: plt.Axes, table: pd.DataFrame, notes: np.ndarray | pd.DataFrame, **colours) -> None:
+    sns.heatmap(table, annot=notes, fmt="", linewidths=1, cbar=False, ax=axis, **colours)
     axis.tick_params(axis="x", rotation=35)
     axis.tick_params(axis="y", rotation=0)
     axis.set(xlabel="", ylabel="")
