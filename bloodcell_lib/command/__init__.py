@@ -1,1 +1,1 @@
-"""Commands: what the command line does with the library. Nothing in the library imports it."""
+"""The command `bloodcell`. It imports the library, never the reverse."""
