@@ -98,7 +98,7 @@ def bound_figure(panels: dict[str, pd.DataFrame]) -> plt.Figure:
         axis.plot(100 * error, error * np.log(2), "k", linewidth=1, label="least possible")
         axis.fill_between(100 * error, 1e-9, error * np.log(2), color="grey", alpha=0.18)
     axes[0].set(yscale="log", ylim=(lowest, 1.6 * every["loss"].max()), xlim=(-1, 100 * error[-1]))
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False)
     return figure
 
 
@@ -115,7 +115,7 @@ def curves(found: list[Record], what: str = "accuracy") -> plt.Figure:
         axis.axvline(record.best_epoch, color="grey", linewidth=1)
     axes[0].set_yscale("log" if what == "loss" else "linear")
     axes[0].xaxis.get_major_locator().set_params(integer=True)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
     return figure
 
 
@@ -147,27 +147,31 @@ def costs(found: list[Record]) -> pd.DataFrame:
     return pd.DataFrame(rows, index=[record.model for record in found], columns=COSTS)
 
 
-def front(cost: np.ndarray, accuracy: np.ndarray) -> np.ndarray:
-    """Return for each network whether no other is at once cheaper and at least as accurate: the Pareto front (N,)."""
-    cheaper, better = np.less_equal.outer(cost, cost), np.greater_equal.outer(accuracy, accuracy)
-    return ~(cheaper & better & ~(cheaper & better).T).any(0)
+def front(found: list[Record], cost: str = COSTS[1]) -> list[str]:
+    """Name the Pareto front: the networks for which no other is at once cheaper and at least as accurate on test.
+
+    Networks whose interval contains the accuracy of guessing are left out.
+    """
+    table = costs(found).join(accuracies(found)).query(f"low > {1 / len(_classes(found[0]))}")
+    table = table.sort_values([cost, "accuracy"], ascending=[True, False])
+    return list(table.index[table["accuracy"] > table["accuracy"].cummax().shift(fill_value=0)])
 
 
 def against(found: list[Record], cost: str = COSTS[1]) -> plt.Figure:
     """Draw test accuracy against a column of `costs`; areas show parameters, a line joins the Pareto front."""
     table = costs(found).join(100 * accuracies(found)).sort_values("accuracy")
-    best = front(table[cost].to_numpy(), table["accuracy"].to_numpy())
+    best = table.loc[front(found, cost)]
     figure, axis = plt.subplots(figsize=(10, 5.5), layout="constrained")
     axis.vlines(table[cost], table["low"], table["high"], color="grey", linewidth=1)
-    sns.scatterplot(table, x=cost, y="accuracy", size=COSTS[0], sizes=(40, 400), zorder=3, ax=axis)
-    axis.step(*table.loc[best, [cost, "accuracy"]].to_numpy().T, "--", where="post", color=plots.PALETTE[0])
+    axis.step(best[cost], best["accuracy"], "--", where="post", color=plots.PALETTE[3])
+    sns.scatterplot(table, x=cost, y="accuracy", size=COSTS[0], sizes=(40, 400), legend=False, zorder=3, ax=axis)
     place = -np.inf
     for name, x, y in table[[cost, "accuracy"]].itertuples():
-        place = max(place + 4.5, y)  # labels do not cover each other
-        axis.annotate(name, (x, y), (1.12 * x, place), va="center", zorder=4)
-    axis.axhline(100 / len(found[0].dataset["classes"]), color="grey", linestyle=":")
-    axis.set(xscale="log", xlim=(table[cost].min() / 1.5, 2.5 * table[cost].max()))
-    axis.set(xlabel=f"{cost}, logarithmic", ylabel="test accuracy in %", ylim=(0, 105))
+        place = max(place + 5, y + 1)  # labels do not cover each other
+        axis.annotate(name, (x, y), (1.12 * x, place), zorder=4, bbox={"fc": "white", "ec": "none", "pad": 0})
+    axis.axhline(100 / len(_classes(found[0])), color="grey", linestyle=":")
+    limits = table[cost].min() / 1.5, 2.5 * table[cost].max()
+    axis.set(xscale="log", xlim=limits, ylabel="test accuracy in %", ylim=(0, 105))
     return figure
 
 
@@ -204,7 +208,7 @@ def ranking(found: list[Record]) -> plt.Figure:
     test = 100 * accuracies(found).sort_values("accuracy", kind="stable")
     figure, axis = plt.subplots(figsize=(9, 1.2 + 0.4 * len(found)), layout="constrained")
     axis.axvspan(*test.iloc[-1][["low", "high"]], color="grey", alpha=0.18, linewidth=0)
-    axis.axvline(100 / len(found[0].dataset["classes"]), color="grey", linestyle=":", label="guessing")
+    axis.axvline(100 / len(_classes(found[0])), color="grey", linestyle=":", label="guessing")
     axis.hlines(test.index, test["low"], test["high"], color=plots.PART_COLOURS["test"], linewidth=2)
     for part, fill in (("test", None), ("validation", "none")):
         points = 100 * accuracies(found, part)["accuracy"][test.index]

@@ -79,3 +79,10 @@ def test_folds_without_their_predictions_are_refused(tmp_path):
 def test_a_frame_as_text_is_an_aligned_table():
     lines = tables.text(pd.DataFrame({"model": ["cnn", "xception"], "n": [10, 2]})).splitlines()
     assert lines == ["| model    | n  |", "| -------- | -- |", "| cnn      | 10 |", "| xception | 2  |"]
+
+
+def test_tables_without_rows_are_left_out(tmp_path):
+    found = [record(tmp_path, seed=0), record(tmp_path, "xception")]
+    assert tables.everything(found) == tables.text(tables.runs(found))
+    seeds = tables.everything([*found, record(tmp_path, seed=1)])
+    assert tables.text(tables.seeds([found[0], record(tmp_path, seed=1)])) in seeds

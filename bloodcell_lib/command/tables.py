@@ -60,6 +60,16 @@ def folds(found: list[Record]) -> pd.DataFrame:
     return pd.DataFrame([_folded(parts) for (*_, count, _), parts in sets.items() if len(parts) == count])
 
 
+def everything(found: list[Record]) -> str:
+    """Return the tables of runs, seeds and folds as text, those that have rows."""
+    parts = {
+        "": runs(found),
+        "Over seeds, mean ± standard deviation of the accuracy in %:\n\n": seeds(found),
+        "All folds together, each photograph tested once:\n\n": folds(found),
+    }
+    return "\n\n".join(title + text(frame) for title, frame in parts.items() if len(frame))
+
+
 def text(frame: pd.DataFrame) -> str:
     """Return a frame's columns as an aligned Markdown table; "" if it has no row."""
     rows = [list(map(str, frame.columns)), *frame.astype(str).to_numpy().tolist()]
