@@ -127,7 +127,7 @@ class Catalogue:
 def load(
     data: str | os.PathLike | None = None,
     image_size: tuple[int, int] = (120, 160),
-    split: str = "paper",
+    split: str = "image",
     seed: int = 0,
     limit: int | None = None,
 ) -> Dataset:
@@ -152,10 +152,10 @@ def load(
     """
     image_size = _check_arguments(image_size, split, seed, limit)
     catalogue = describe(data)
-    if split != "paper" and not catalogue.photos:
+    if split != "image" and not catalogue.photos:
         raise DatasetError(
             f"{catalogue.source.root}: split={split!r} needs the photograph behind each image, and "
-            f"{catalogue.unknown}, or use split='paper'."
+            f"{catalogue.unknown}, or use split='image'."
         )
     images = _decoded(catalogue, image_size)
     labels = np.array([catalogue.classes.index(entry.label) for entry in catalogue.entries])

@@ -102,18 +102,18 @@ def cost(network: keras.Model, protocol: Protocol, data: Dataset) -> None:
     }
     reduced = ", ".join(what for what, so in less.items() if so) or "nothing"
     _say(
-        f"The full run does {_times(network, protocol, data):,.1f} times the work of this run. Reduced here: {reduced}."
+        f"The full run does {_times(network, protocol, len(data.train)):,.1f} times the work of this run. Reduced here: {reduced}."
     )
 
 
-def training(run: Run, data: Dataset) -> None:
+def training(run: Run) -> None:
     """Draw the curves of a run and read them: its best and its last epoch, its seconds, and those of the full run."""
     history, epochs = run.history, len(run.history["loss"])
     alt = f"Loss and accuracy of train, validation and test over {epochs} epochs; the best is {run.best_epoch}."
     plots.show(plots.curves(history, run.best_epoch), alt)
     seconds, best = np.median(history["seconds"]), history["val_accuracy"][run.best_epoch - 1]
     train, validation, test = (_percent(history[f"{part}accuracy"][-1]) for part in ("", "val_", "test_"))
-    minutes = seconds * epochs * _times(run.network, run.protocol, data) / 60
+    minutes = seconds * epochs * _times(run.network, run.protocol, run.sizes["train"]) / 60
     _say(
         f"Validation accuracy was best in epoch {run.best_epoch} of {epochs}: {_percent(best)}. After the last epoch, "
         f"accuracy was {train} on train, {validation} on validation and {test} on test. An epoch took {seconds:.1f} "
@@ -226,10 +226,9 @@ def _percent(share: float, digits: int = 1) -> str:
     return f"{100 * share:.{digits}f} %"
 
 
-def _times(network: keras.Model, protocol: Protocol, data: Dataset) -> float:
-    """How many times the work of this run the full run does."""
-    full = _work(network, protocols.get("paper"), PAPER_IMAGES)
-    return full / _work(network, protocol, len(data.train))
+def _times(network: keras.Model, protocol: Protocol, images: int) -> float:
+    """How many times the work of a run the full run does."""
+    return _work(network, protocols.get("paper"), PAPER_IMAGES) / _work(network, protocol, images)
 
 
 def _work(network: keras.Model, protocol: Protocol, images: int) -> int:

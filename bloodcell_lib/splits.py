@@ -11,16 +11,16 @@ FOLD = re.compile(r"fold:([1-9]\d*)/([1-9]\d*)")
 
 
 def fold_of(split: str) -> tuple[int, int] | None:
-    """Return (K, N) of "fold:K/N", or None for "paper" and "grouped".
+    """Return (K, N) of "fold:K/N", or None for "image" and "photo".
 
     Raises:
         DatasetError: the split is none of these, or K and N do not fit together.
     """
-    if split in ("paper", "grouped"):
+    if split in ("image", "photo"):
         return None
     found = FOLD.fullmatch(split) if isinstance(split, str) else None
     if not found:
-        raise DatasetError(f"split={split!r} is unknown. Choose 'paper', 'grouped' or 'fold:K/N', such as 'fold:1/5'.")
+        raise DatasetError(f"split={split!r} is unknown. Choose 'image', 'photo' or 'fold:K/N', such as 'fold:1/5'.")
     fold, folds = map(int, found.groups())
     if folds < 3 or fold > folds:
         raise DatasetError(
@@ -44,7 +44,7 @@ def divide(
         labels: class of each image (N,).
         photos: its photograph (N,), "" where unknown.
         scenes: a name that photographs of the same cell or field share (N,).
-        split: "paper", "grouped" or "fold:K/N".
+        split: "image", "photo" or "fold:K/N".
         seed: of the draw.
 
     Returns:
@@ -53,13 +53,13 @@ def divide(
     Raises:
         DatasetError: a class has too few images or photographs.
     """
-    simple, usable = np.flatnonzero(parts == "TEST_SIMPLE"), (photos != "") | (split == "paper")
+    simple, usable = np.flatnonzero(parts == "TEST_SIMPLE"), (photos != "") | (split == "image")
     every = np.flatnonzero(usable & (parts != "TEST_SIMPLE"))
     if fold := fold_of(split):
         place, folds = fold
         at = (_folds(every, labels, photos, scenes, folds, seed) - place + 1) % folds  # 0 tests, 1 validates
         return {"train": every[at > 1], "validation": every[at == 1], "test": every[at == 0], "simple": simple}
-    if split == "paper":
+    if split == "image":
 
         def held(rows, seed):
             return _fifth_of_images(rows, labels, seed)
@@ -117,7 +117,7 @@ def _folds(
     if few < folds:
         raise DatasetError(
             f"too few photographs: a class has {few} of different scenes, and each of {folds} folds "
-            "needs one of every class. Use fewer folds, or split='paper'."
+            "needs one of every class. Use fewer folds, or split='image'."
         )
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     for number, (_, members) in enumerate(splitter.split(first, labels, scenes)):

@@ -85,9 +85,9 @@ def folds(found: list[dict], folder: str | os.PathLike | None = None) -> str:
                     str(count),
                     str(seed),
                     _size(first),
-                    metrics.bracketed(figures["accuracy"], ends["accuracy"]),
-                    metrics.bracketed(figures["macro"]["f1"], ends["macro"]["f1"]),
-                    metrics.bracketed(figures["by_unit"]["accuracy"], ends["by_unit"]),
+                    metrics.format_interval(figures["accuracy"], ends["accuracy"]),
+                    metrics.format_interval(figures["macro"]["f1"], ends["macro"]["f1"]),
+                    metrics.format_interval(figures["per_photo"]["accuracy"], ends["per_photo"]),
                     str(ends["units"]),
                 ]
             )
@@ -117,10 +117,10 @@ def _aligned(rows: list[list[str]]) -> str:
 def row(record: dict) -> list[str]:
     """Return the cells of a record, in the columns of `runs`."""
     validation, test = (
-        metrics.bracketed(record[part]["accuracy"], record[part]["interval95"]["accuracy"])
+        metrics.format_interval(record[part]["accuracy"], record[part]["interval95"]["accuracy"])
         for part in ("validation", "test")
     )
-    f1 = metrics.bracketed(
+    f1 = metrics.format_interval(
         mean(record["test"]["per_class"]["f1"]), record["test"]["interval95"].get("macro", {}).get("f1")
     )
     history, seconds = record["history"], record["seconds"]["epochs"]

@@ -111,4 +111,14 @@ def auxiliary(network: keras.Model) -> list[keras.KerasTensor]:
         Outputs for `keras.Model(network.input, [network.output, *outputs])`, which shares the variables.
     """
     _, _, make = _NETWORKS.get(network.name, (None, None, None))
-    return make(network, network.output.shape[-1]) if make else []
+    return (make(network, network.output.shape[-1]), 0.3) if make else ([], 0.0)
+
+
+def builder(name: str) -> Callable:
+    """Return the function that builds a network."""
+    card(name)
+    return _NETWORKS[name][1]
+
+
+def head(network):
+    return network.get_layer("probabilities").trainable_variables
