@@ -71,10 +71,8 @@ def network(network: keras.Model) -> None:
     """Draw a network from its own layers, and tabulate shape, parameters and multiply-adds of each stage."""
     stages = costs.stages(network)
     shapes = ", ".join(f"{stage.name} {'×'.join(map(str, stage.shape))}" for stage in stages)
-    alt = (
-        f"{network.name} as a row of boxes, one for the feature maps of each stage: {shapes}. Below, each stage's share"
-    )
-    plots.show(plots.network(stages), f"{alt} of weights and multiply-adds; the table gives the numbers.")
+    alt = f"{network.name}: feature maps of {shapes}. Below, each stage's share of weights and multiply-adds."
+    plots.show(plots.network(stages), alt)
     display(costs.table(network))
 
 
@@ -101,9 +99,8 @@ def cost(network: keras.Model, protocol: Protocol, data: Dataset) -> None:
         "fewer epochs": protocol.epochs < full.epochs,
     }
     reduced = ", ".join(what for what, so in less.items() if so) or "nothing"
-    _say(
-        f"The full run does {_times(network, protocol, len(data.train)):,.1f} times the work of this run. Reduced here: {reduced}."
-    )
+    times = _times(network, protocol, len(data.train))
+    _say(f"The full run does {times:,.1f} times the work of this run. Reduced here: {reduced}.")
 
 
 def training(run: Run) -> None:
