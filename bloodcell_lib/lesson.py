@@ -205,9 +205,8 @@ def class_maps(run: Run, record: Record, data: Dataset) -> None:
     for n, maps in zip(found, every, strict=True):
         true, guess = (data.classes[label].lower() for label in (data.test.labels[n], predicted[n]))
         panels[n] = images[n], maps[..., predicted[n]], f"{true} as\n{guess}, {probabilities[n].max():.0%}"
-    titles = [panels[n][2] for n in chosen]
     figure = plots.overlay_heatmap(*zip(*(panels[n] for n in chosen), strict=True), len(data.classes))
-    told = "; ".join(titles).replace("\n", " ")
+    told = "; ".join(panels[n][2] for n in chosen).replace("\n", " ")
     plots.show(figure, f"Class activation maps over test images. Top, correct; bottom, wrong predictions: {told}.")
     claims = [f"no {name.lower()} is classified {how}" for how in ("correctly", "wrongly") for name in data.classes]
     missing = [claim for n, claim in zip(chosen, claims, strict=True) if n is None]
