@@ -5,12 +5,15 @@ import hashlib
 import inspect
 import subprocess
 import sys
+import textwrap
 from types import ModuleType
-from typing import Any
 
 from bloodcell_lib import files, models
 
-MODULES = ("backend", "dataset", "images", "splits", "training", "models.registry")
+NETWORKS = "bloodcell_lib.models."
+MODULES = [
+    f"bloodcell_lib.{name}" for name in ("backend", "dataset", "images", "splits", "training", "models.registry")
+]
 
 
 def digest(name: str) -> str:
@@ -23,18 +26,17 @@ def digest(name: str) -> str:
     """
     builder = models.builder(name)
     own = sys.modules[builder.__module__]
-    used = [
-        thing for thing in vars(own).values() if isinstance(thing, ModuleType) and "bloodcell_lib.models." in str(thing)
-    ]
-    modules = [sys.modules[f"{__package__}.{module}"] for module in MODULES if f"{__package__}.{module}" in sys.modules]
-    return digest_of(builder if own.__name__ == "__main__" else own, *used, *modules)
+    used = [thing for thing in vars(own).values() if isinstance(thing, ModuleType) and NETWORKS in thing.__name__]
+    library = [sys.modules[module] for module in MODULES if module in sys.modules]
+    written_in = builder if own.__name__ == "__main__" else own
+    return digest_of(*map(inspect.getsource, (written_in, *used, *library)))
 
 
-def digest_of(*things: Any) -> str:
-    """Return a digest of the code of modules or functions, their texts left out."""
+def digest_of(*sources: str) -> str:
+    """Return a digest of Python code, its texts left out."""
     found = hashlib.sha256()
-    for thing in things:
-        found.update(ast.unparse(_WithoutTexts().visit(ast.parse(inspect.getsource(thing)))).encode())
+    for source in sources:
+        found.update(ast.unparse(_WithoutTexts().visit(ast.parse(textwrap.dedent(source)))).encode())
     return found.hexdigest()[:16]
 
 
@@ -49,7 +51,7 @@ def revision() -> str | None:
 
 
 class _WithoutTexts(ast.NodeTransformer):
-    """Leaves out docstrings, the texts of cards, and what errors say."""
+    """Leaves out docstrings, what cards say but for their numbers, and what errors say."""
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
         is_text = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
@@ -57,12 +59,9 @@ class _WithoutTexts(ast.NodeTransformer):
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         if getattr(node.func, "id", getattr(node.func, "attr", "")) in ("Card", "DataCard"):
-            node.keywords = [k for k in node.keywords if not _is_text(k.value)]
+            node.keywords = [k for k in node.keywords if isinstance(getattr(k.value, "value", None), int | float)]
         return self.generic_visit(node)
 
     def visit_Raise(self, node: ast.Raise) -> ast.AST:
         return ast.Raise()
 
-
-def _is_text(node: ast.AST) -> bool:
-    return isinstance(node, ast.JoinedStr) or isinstance(node, ast.Constant) and isinstance(node.value, str)

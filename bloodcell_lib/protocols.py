@@ -4,6 +4,7 @@ A field of `Protocol` is an option of the command line, a parameter of every not
 """
 
 import re
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -93,6 +94,8 @@ class Protocol:
     weights: str | None = knob(_one_of("imagenet"), "imagenet: fine-tune the published weights", default=None)
 
     def __post_init__(self) -> None:
+        if not re.fullmatch(r"[\w-]+", str(self.name)):
+            raise ValueError(f"name={self.name!r} cannot be used. Give letters, digits, - and _, as in a file's name.")
         for knob in KNOBS:
             value = getattr(self, knob.name)
             if value is None and knob.default is None:
@@ -106,10 +109,15 @@ class Protocol:
 
     @property
     def label(self) -> str:
-        """The name, and every value that differs from the protocol registered under it: what files and tables show."""
-        base = _base(self.name)
-        own = [knob.name for knob in KNOBS if base and getattr(self, knob.name) != getattr(base, knob.name)]
-        return "-".join([self.name, *(f"{name}={_written(getattr(self, name))}" for name in own)])
+        """What files and tables show: the name, and every value that differs from the protocol registered under it.
+
+        A name that is not registered is followed by a checksum of the values.
+        """
+        base, values = _base(self.name), {knob.name: getattr(self, knob.name) for knob in KNOBS}
+        if base is None:
+            return f"{self.name}-{zlib.crc32(repr(values).encode()):08x}"
+        own = [f"{name}={_written(value)}" for name, value in values.items() if value != getattr(base, name)]
+        return "-".join([self.name, *own])
 
     @property
     def data(self) -> dict[str, Any]:

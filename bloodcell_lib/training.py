@@ -95,6 +95,7 @@ def fit(
         validation_data=(data.validation.images, data.validation.labels),
         initial_epoch=state.epoch,
         epochs=protocol.epochs,
+        shuffle=False,  # the batches are shuffled already, and in an order that a resumed run has too
         verbose=0,
         callbacks=[
             keras.callbacks.TerminateOnNaN(),

@@ -73,7 +73,9 @@ def test_answers_are_counted_by_photograph():
 
 def test_intraclass_correlation_by_hand():
     counts = np.array([[2, 0], [0, 2], [1, 1]])  # copies disagree in one photograph, and in 2 of 3 pairs of photographs
-    assert metrics.intraclass_correlation(counts, np.zeros(3, int)) == pytest.approx([1 - 1 / (3 * 2 / 3 + metrics.PRIOR), 1])
+    assert metrics.intraclass_correlation(counts, np.zeros(3, int)) == pytest.approx(
+        [1 - 1 / (3 * 2 / 3 + metrics.PRIOR), 1]
+    )
 
 
 @pytest.mark.parametrize("correlation", [0.2, 0.7])
@@ -279,7 +281,10 @@ def test_answers_of_different_length_are_refused():
 
 def test_a_figure_is_written_with_its_interval():
     assert metrics.format_interval(0.892, [0.814, 0.9471]) == "89.2 [81.4, 94.7]"
-    assert metrics.format_interval(0.892, (0.814, 0.9471), 0) == "89 [81, 95]" and metrics.format_interval(1, None) == "100.0"
+    assert (
+        metrics.format_interval(0.892, (0.814, 0.9471), 0) == "89 [81, 95]"
+        and metrics.format_interval(1, None) == "100.0"
+    )
 
 
 def test_most_confident_of_correct_and_wrong():
