@@ -64,4 +64,3 @@ class _WithoutTexts(ast.NodeTransformer):
 
     def visit_Raise(self, node: ast.Raise) -> ast.AST:
         return ast.Raise()
-
