@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 CHECKOUT = Path(__file__).parents[1]
+INSTALLED = (Path(__file__).parent / "notebooks").is_dir()  # from a wheel, which holds notebooks and tables
 
 
 @contextmanager
@@ -33,7 +34,7 @@ def out_dir(out: str | os.PathLike | None = None) -> Path:
     """Return the folder of runs, which need not exist: `out`, or runs/ in a checkout, else below the working folder."""
     if out is not None:
         return Path(out).expanduser()
-    return (CHECKOUT if (CHECKOUT / "notebooks").is_dir() else Path.cwd()) / "runs"
+    return (Path.cwd() if INSTALLED else CHECKOUT) / "runs"
 
 
 def run_name(model: str, label: str, seed: int) -> str:
@@ -43,8 +44,7 @@ def run_name(model: str, label: str, seed: int) -> str:
 
 def shipped(what: str) -> Path:
     """Return a folder that comes with the library, "notebooks" or "data": inside it where installed, else beside it."""
-    inside = Path(__file__).parent / what
-    return inside if inside.is_dir() else CHECKOUT / what
+    return (Path(__file__).parent if INSTALLED else CHECKOUT) / what
 
 
 def copy_notebooks(folder: str | os.PathLike) -> list[Path]:

@@ -14,7 +14,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from bloodcell_lib import metrics, paper, records, tables
+from bloodcell_lib import metrics, records
+from bloodcell_lib.command import report
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -121,53 +122,35 @@ def test_the_workflow_does_what_ci_does():
     assert "cancelled()" in upload["if"] and "${{ matrix.python }}" in upload["with"]["name"]
 
 
-def test_the_readme_shows_the_records():
-    found = records.read_all(ROOT / "results")
-    assert found and tables.runs(found) in (ROOT / "README.md").read_text()
+RESULTS = ROOT / "results"
 
 
-def test_the_first_table_shows_the_records():
-    first = (ROOT / "README.md").read_text().split("## ")[0]
-    for stem, row in (
-        ("paper-by-image", "its protocol, run here"),
-        ("paper-by-photo", "the same, split by photograph"),
-        ("grouped", "our protocol, `grouped`"),
-    ):
-        cells = tables.row(records.read(ROOT / "results" / f"cnn-{stem}-seed0.json"))
-        assert f"| {row} | {' | '.join(cells[6:8])} |" in first
-    told = paper.TABLE1["cnn"]
-    assert f"| the paper | {told['val_accuracy']:.0%} | {told['test_accuracy']:.0%} |".replace("%", "") in first
+def test_the_page_of_results_is_made_from_the_records():
+    found = records.read_all(RESULTS)
+    assert found and (RESULTS / "README.md").read_text() == report.page(found, RESULTS)
 
 
-def test_what_the_readme_says_of_the_same_images_follows_from_the_predictions():
-    kept = [np.load(ROOT / "results" / f"cnn-paper-by-{how}-seed0.predictions.npz") for how in ("image", "photo")]
-    paths, *rows = np.intersect1d(*(k["validation_paths"] for k in kept), return_indices=True)
-    right = [
-        (k["validation_probabilities"].argmax(1) == k["validation_labels"])[row]
-        for k, row in zip(kept, rows, strict=True)
-    ]
-    (test,) = metrics.compare(dict(zip("ab", right, strict=True)), kept[0]["validation_photos"][rows[0]])
-    said = " ".join((ROOT / "README.md").read_text().split())
-    one, two = (f"{100 * answers.mean():.1f} %" for answers in right)
-    assert (
-        f"{len(paths)} images are in both validation sets. Of these the network that met their photographs has "
-        f"{one} right, the other {two} (p = {test['p']:.1g} by photograph)"
-    ) in said
+def test_the_readme_begins_with_what_was_measured():
+    found, first = records.read_all(RESULTS), (ROOT / "README.md").read_text().split("## ")[0]
+    assert report.headline(found) in first
+    assert report.same_images(found) in " ".join(first.split())
+    assert "](results/leak.svg)" in first and (RESULTS / "leak.svg").exists()
 
 
-def test_the_figures_follow_from_the_predictions():
-    for record in records.read_all(ROOT / "results"):
-        kept = np.load(ROOT / "results" / record["predictions"])
-        for part, prefix in (("test", ""), ("validation", "validation_")):
-            again = metrics.summary(
-                kept[f"{prefix}labels"],
-                kept[f"{prefix}probabilities"],
-                kept[f"{prefix}photos"],
-                record[part]["interval95"]["unit"],
-            )
-            assert rounded(again) == rounded(record[part])
-        apart = [kept[name][kept["apart"]] for name in ("labels", "probabilities", "photos")]
-        assert rounded(metrics.summary(*apart, record["test"]["interval95"]["unit"])) == rounded(record["test_apart"])
+def test_the_readme_keeps_to_its_length():
+    assert 90 <= len((ROOT / "README.md").read_text().splitlines()) <= 110
+
+
+def test_the_metrics_follow_from_the_predictions():
+    for record in records.read_all(RESULTS):
+        answers, unit = record.answers, record.test["interval95"]["unit"]
+        test, validation = (
+            [answers[prefix + name] for name in ("labels", "probabilities", "photos")] for prefix in ("", "validation_")
+        )
+        assert rounded(metrics.summary(*test, unit)) == rounded(record.test)
+        assert rounded(metrics.summary(*validation, unit)) == rounded(record.validation)
+        unseen = [values[answers["unseen"]] for values in test]
+        assert rounded(metrics.summary(*unseen, unit)) == rounded(record.test_unseen)
 
 
 def rounded(figures):
@@ -181,4 +164,4 @@ def test_the_coverage_in_the_records_is_the_one_measured():
     found = [measured.coverage.min() / 100, measured.coverage.max() / 100]
     assert metrics.COVERAGE == pytest.approx(found, abs=0.0006)
     assert len(measured) == len(intervals.ACCURACIES) * len(intervals.CORRELATIONS) and measured.times.min() >= 1000
-    assert intervals.condensed(table) in (ROOT / "README.md").read_text()
+    assert intervals.condensed(table) in (ROOT / "benchmarks/README.md").read_text()
