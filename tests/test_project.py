@@ -9,7 +9,6 @@ import tomllib
 from pathlib import Path
 
 import intervals
-import numpy as np
 import pandas as pd
 import pytest
 import yaml
