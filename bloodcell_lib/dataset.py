@@ -25,8 +25,6 @@ from bloodcell_lib import cards, files, images, splits
 from bloodcell_lib.cards import DataCard
 from bloodcell_lib.images import CLASSES, DatasetError, Entry, Source, explaining, refuse
 
-__all__ = ["CLASSES", "DatasetError", "Dataset", "Index", "Part", "describe", "load", "locate", "photographs"]
-
 PHOTOS = "provenance.csv"
 BATCH = 256  # images decoded at a time
 
@@ -196,7 +194,7 @@ def cache_dir() -> Path:
 
 def photographs(
     data: str | os.PathLike | None = None, label: str = CLASSES[0], most: int = 4
-) -> list[tuple[str, np.ndarray, list[tuple[str, int, int, int, int]]]]:
+) -> list[tuple[str, np.ndarray, list[tuple]]]:
     """Return original photographs that show one class, with the boxes that an expert drew.
 
     Source: BCCD, whose annotations (Pascal VOC) name white cells WBC, red cells RBC, and Platelets. The archive's copy
@@ -224,16 +222,16 @@ def photographs(
     return [(name, source.image(pictures[name]), _boxes(source, annotated[name])) for name in chosen[:most]]
 
 
-def _boxes(source: Source, path: str) -> list[tuple[str, int, int, int, int]]:
+def _boxes(source: Source, path: str) -> list[tuple]:
     kinds, advice = (TypeError, ValueError, ElementTree.ParseError), "Expected Pascal VOC, with a bndbox in each object"
     with explaining(f"{source.root}/{path}", "not readable", advice, *kinds):
         things, sides = ElementTree.fromstring(source.read(path)).iter("object"), ("xmin", "ymin", "xmax", "ymax")
-        return [(t.findtext("name"), *(int(t.findtext(f"bndbox/{side}")) for side in sides)) for t in things]
+        return [(t.findtext("name"), *(int(t.findtext(f"bndbox/{side}", "")) for side in sides)) for t in things]
 
 
 def _check_arguments(image_size: tuple[int, int], split: str, seed: int, limit: int | None) -> tuple[int, int]:
     def whole(value: object, low: int, end: float = np.inf) -> bool:
-        return isinstance(value, (int, np.integer)) and low <= value < end
+        return isinstance(value, (int, np.integer)) and bool(low <= value < end)
 
     splits.fold_of(split)
     sides = [*image_size] if np.shape(image_size) == (2,) else [0]
@@ -272,7 +270,7 @@ def _drawn(card: DataCard) -> Path:
     folder = cache_dir() / f"{card.name}-{card.version}"
     advice = "Make room, or set BLOODCELL_CACHE to another folder"
     with explaining(folder, "the set cannot be written there", advice, OSError), _alone(folder):
-        if not folder.exists():
+        if card.draw and not folder.exists():
             card.draw(folder)
     return folder
 

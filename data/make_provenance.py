@@ -78,9 +78,9 @@ def second_pass(source: Source, entries: list[Entry], known: dict[Entry, Fit | N
     if not entries:
         return {}
     photographs = provenance.load_photographs(source, FINE)
-    behind = defaultdict(Counter)
+    behind: defaultdict[str, Counter] = defaultdict(Counter)
     for entry, found in known.items():
-        if sure(found):
+        if found and sure(found):
             behind[found.photograph][_group(entry)] += 1
     group = {name: counts.most_common(1)[0][0] for name, counts in behind.items()}
 
@@ -98,10 +98,10 @@ def second_pass(source: Source, entries: list[Entry], known: dict[Entry, Fit | N
 
 def third_pass(source: Source, entries: list[Entry]) -> dict[Entry, Fit]:
     """Fit images to each other, for those whose photograph is missing; an image like no other is left out."""
-    found = {}
+    found: dict[Entry, Fit] = {}
     pictures = {entry: provenance.grey(source, entry.path) for entry in entries}
     seen = {entry: provenance.features(picture, FINE, mirror=True) for entry, picture in pictures.items()}
-    for whole in sorted(entries, key=lambda entry: (pictures[entry] == 0).sum()):  # with the smallest black corners first
+    for whole in sorted(entries, key=lambda entry: (pictures[entry] == 0).sum()):  # smallest black corners first
         if whole in found:
             continue
         scene = Photograph(whole.key, pictures[whole], seen[whole])
@@ -110,9 +110,9 @@ def third_pass(source: Source, entries: list[Entry]) -> dict[Entry, Fit]:
             for entry in entries
             if entry not in found and _group(entry) == _group(whole)
         }
-        alike = {entry: other for entry, other in alike.items() if sure(other)}
-        if len(alike) > 1:
-            found |= alike
+        copies = {entry: other for entry, other in alike.items() if other and sure(other)}
+        if len(copies) > 1:
+            found |= copies
     return found
 
 
@@ -146,11 +146,12 @@ def _group(entry: Entry) -> tuple[str, str]:
 
 def _row(entry: Entry, found: Fit | None) -> tuple:
     what = entry.split, entry.label, PurePosixPath(entry.path).name
-    if not sure(found):
+    if not found or not sure(found):
         return *what, *[""] * 6, f"{entry.crc:08x}"
     mirrored, rotation, shear = provenance.parameters(found.matrix)
-    made = mirrored, round(rotation, 1) + 0.0, round(shear, 2) + 0.0  # no -0.0
-    made = ("", "", "") if "/" in found.photograph else made  # from an image, not from a photograph
+    made: tuple = mirrored, round(rotation, 1) + 0.0, round(shear, 2) + 0.0  # no -0.0
+    if "/" in found.photograph:  # the key of an image, not a photograph
+        made = "", "", ""
     return *what, found.photograph, *made, found.inliers, f"{found.confidence:.3f}", f"{entry.crc:08x}"
 
 
