@@ -229,7 +229,7 @@ def box(name: str, mask: np.ndarray, place: tuple[slice, slice]) -> tuple:
 
 
 def scatter(count: int, apart: float, taken: tuple, clumping: float, rng: np.random.Generator) -> list[np.ndarray]:
-    """Centres that keep apart from each other and from the white cell, `taken` (centre, radius); some clump together."""
+    """Centres that keep apart from each other and from the white cell, `taken` (centre, radius); some clump."""
     points: list[np.ndarray] = []
     for _ in range(30 * count):
         point = rng.uniform((-40, -40), (WIDTH + 40, HEIGHT + 40))
