@@ -126,7 +126,7 @@ def beta(right, size, true, rng, alike, prior=0.5, draws=2000):
 
 def common(counts) -> float:
     """Return the correlation of right answers over all photographs, as if they were of one class."""
-    return float(metrics.likeness(counts, np.zeros(len(counts), int))[0])
+    return float(metrics.intraclass_correlation(counts, np.zeros(len(counts), int))[0])
 
 
 def kept(counts, true) -> dict[str, np.ndarray]:
@@ -136,7 +136,7 @@ def kept(counts, true) -> dict[str, np.ndarray]:
         ends = metrics.intervals(one, true, seed=seed)
         figures = {
             "accuracy": ends["accuracy"],
-            "one vote a photograph": ends["by_unit"],
+            "one vote a photograph": ends["per_photo"],
             "macro F1": ends["macro"]["f1"],
         }
         figures |= {

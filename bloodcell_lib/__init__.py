@@ -9,15 +9,3 @@ try:
     __version__ = version("bloodcell")
 except PackageNotFoundError:  # the folder is used without having been installed
     __version__ = "0+unknown"
-
-LESSONS = (
-    "cnn",
-    "xception",
-    "inceptionv3",
-    "resnet50",
-    "squeezenet",
-    "googlenet",
-    "shufflenetv2",
-    "attention56",
-    "nasnet",
-)  # the networks, in the order of the lessons

@@ -2,6 +2,6 @@
 
 import sys
 
-from bloodcell_lib.cli import main
+from bloodcell_lib.command.cli import main
 
 sys.exit(main())

@@ -1,8 +1,6 @@
-"""Figures that say how well a classifier does, and how sure that is."""
+"""Metrics that say how well a classifier does, and how certain that is."""
 
-import json
 from itertools import combinations
-from statistics import mean, stdev
 
 import numpy as np
 from sklearn.metrics import brier_score_loss, confusion_matrix, log_loss
@@ -23,11 +21,11 @@ def cross_entropy(labels: np.ndarray, probabilities: np.ndarray) -> float:
     return float(log_loss(labels, exact / exact.sum(1, keepdims=True), labels=range(exact.shape[1])))
 
 
-def outcomes(matrix: np.ndarray) -> dict[str, np.ndarray]:
-    """Count, for each class against all others, what was decided rightly and wrongly.
+def one_vs_rest(matrix: np.ndarray) -> dict[str, np.ndarray]:
+    """Count, for each class against all others, the correct and the wrong decisions.
 
     The paper's text under equation 11 swaps the names of two of them. Here a true negative (tn) is an
-    image of another class given to another class; a false negative (fn) an image of this class missed.
+    image of another class that was given to another class; a false negative (fn) is a missed image of this class.
 
     Args:
         matrix: confusion matrix (..., classes, classes), rows true.
@@ -41,7 +39,7 @@ def outcomes(matrix: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def per_class(matrix: np.ndarray) -> dict[str, np.ndarray]:
-    """Return accuracy, precision, recall and F1 of each class, 0 where there is nothing to divide by.
+    """Return accuracy, precision, recall and F1 of each class, 0 where the denominator is 0.
 
     Source: the paper, equations 8 to 11.
 
@@ -51,7 +49,7 @@ def per_class(matrix: np.ndarray) -> dict[str, np.ndarray]:
     Returns:
         accuracy, precision, recall, f1: fractions (..., classes).
     """
-    count = outcomes(matrix)
+    count = one_vs_rest(matrix)
     tp, tn, fp, fn = (count[name] for name in ("tp", "tn", "fp", "fn"))
     return {
         "accuracy": _ratio(tp + tn, tp + tn + fp + fn),
@@ -72,32 +70,33 @@ def macro(matrix: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def by_photograph(
-    labels: np.ndarray, answers: np.ndarray, photos: np.ndarray, classes: int
+    labels: np.ndarray, predicted: np.ndarray, photos: np.ndarray, classes: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Count the answers that were given to the copies of each photograph.
+    """Count the predictions for the copies of each photograph.
 
     Args:
         labels: true class of each image (N,).
-        answers: predicted class of each image (N,).
-        photos: the photograph of each image (N,); one whose images have two true classes counts as two.
+        predicted: predicted class of each image (N,).
+        photos: the photograph of each image (N,); a photograph whose images have two true classes counts as two.
         classes: how many classes there are.
 
     Returns:
-        (counts, true): answers by predicted class (photographs, classes), true class (photographs,).
+        (counts, true): images by predicted class (photographs, classes), true class (photographs,).
     """
     names, name = np.unique(photos, return_inverse=True)
     found, photo = np.unique(np.asarray(labels, np.int64) * len(names) + name, return_inverse=True)
     counts = np.zeros((len(found), classes), int)
-    np.add.at(counts, (photo, answers), 1)
+    np.add.at(counts, (photo, predicted), 1)
     return counts, found // len(names)
 
 
-def likeness(counts: np.ndarray, true: np.ndarray) -> np.ndarray:
-    """Estimate the intraclass correlation: how far the copies of a photograph are right and wrong together.
+def intraclass_correlation(counts: np.ndarray, true: np.ndarray) -> np.ndarray:
+    """Estimate the intraclass correlation: how far the copies of a photograph are classified alike, all correctly or all wrongly.
 
-    Two copies disagree if one is right and one wrong. The correlation is 1 less how often copies of one photograph
-    disagree over how often copies of two photographs of the class do. `PRIOR` is added to the latter: where nearly
-    nothing was wrong, nothing can be learned about it, and a photograph counts as one answer.
+    Two copies disagree if one is classified correctly and the other wrongly. The correlation is 1 minus the ratio of
+    two rates: how often copies of one photograph disagree, and how often copies of two photographs of the class do.
+    `PRIOR` is added to the second: where nearly everything is correct, the ratio cannot be estimated, and a
+    photograph counts as one answer.
     Source: Mak 1988, Applied Statistics 37.
 
     Args:
@@ -116,11 +115,11 @@ def likeness(counts: np.ndarray, true: np.ndarray) -> np.ndarray:
 
 
 def matrices(counts: np.ndarray, true: np.ndarray, draws: int = 2000, seed: int = 0) -> np.ndarray:
-    """Draw the confusion matrices that other photographs of the same classes may have given.
+    """Draw confusion matrices that other photographs of the same classes could have given.
 
-    A class of N images is worth N / (design effect) independent answers, and (n - 1) / n of that, because the n
-    photographs also have to tell how different they are. Its row is drawn from the Dirichlet distribution of so many
-    answers, in the observed shares, plus `PRIOR` of a right answer and `PRIOR` of a wrong one.
+    A class of N images is worth N / (design effect) independent answers, and (n - 1) / n of that, because the
+    variance is estimated from the same n photographs. Its row is drawn from the Dirichlet distribution of so many
+    answers, in the observed shares, plus `PRIOR` of a correct answer and `PRIOR` of a wrong one.
     Source: Kish 1965, Survey Sampling (design effect); Brown, Cai & DasGupta 2001 (Beta intervals of proportions).
 
     Args:
@@ -134,7 +133,7 @@ def matrices(counts: np.ndarray, true: np.ndarray, draws: int = 2000, seed: int 
     classes, size = counts.shape[1], counts.sum(1)
     matrix, photos = pooled(counts, true), np.bincount(true, minlength=classes)
     images = matrix.sum(1)
-    inflated = np.bincount(true, size * (1 + (size - 1) * likeness(counts, true)[true]), classes)
+    inflated = np.bincount(true, size * (1 + (size - 1) * intraclass_correlation(counts, true)[true]), classes)
     worth = _ratio(images**2, inflated) * _ratio(photos - 1, photos)
     prior = np.where(np.eye(classes, dtype=bool), PRIOR, PRIOR / (classes - 1))
     answers = matrix * _ratio(worth, images)[:, None] + prior
@@ -147,13 +146,13 @@ def pooled(counts: np.ndarray, true: np.ndarray) -> np.ndarray:
     return np.eye(counts.shape[1], dtype=int)[true].T @ counts
 
 
-def one_vote(counts: np.ndarray, true: np.ndarray) -> float:
-    """Return the mean over photographs of the share of copies that were classified rightly."""
+def per_photo_accuracy(counts: np.ndarray, true: np.ndarray) -> float:
+    """Return the per-photograph accuracy: the mean over photographs of the share of correctly classified copies."""
     return float(np.mean(counts[np.arange(len(true)), true] / counts.sum(1)))
 
 
 def intervals(counts: np.ndarray, true: np.ndarray, level: float = 0.95, draws: int = 2000, seed: int = 0) -> dict:
-    """Return an interval for every figure that follows from the confusion matrix.
+    """Return an interval for every metric that follows from the confusion matrix.
 
     Args:
         counts, true: from `by_photograph`.
@@ -162,7 +161,7 @@ def intervals(counts: np.ndarray, true: np.ndarray, level: float = 0.95, draws: 
 
     Returns:
         accuracy and by_unit: lower and upper end (2,); per_class: by name (classes, 2); macro: by name (2,). An
-        interval holds its figure. For a class without images both ends are 0, as the figure is.
+        interval contains its metric. For a class without images both ends are 0, as the metric is.
     """
     matrix, drawn = pooled(counts, true), matrices(counts, true, draws, seed)
     at, over = per_class(matrix), per_class(drawn)
@@ -174,14 +173,15 @@ def intervals(counts: np.ndarray, true: np.ndarray, level: float = 0.95, draws: 
 
     return {
         "accuracy": ends(accuracy(matrix), accuracy(drawn)),
-        "by_unit": ends(one_vote(counts, true), over["recall"][:, true].mean(1)),
+        "per_photo": ends(per_photo_accuracy(counts, true), over["recall"][:, true].mean(1)),
         "per_class": {name: ends(at[name], over[name]) for name in at},
         "macro": {name: ends(at[name].mean(), over[name].mean(1)) for name in at},
     }
 
 
 def calibration_error(labels: np.ndarray, probabilities: np.ndarray, bins: int = 15) -> float:
-    """Return how far confidence is from accuracy: the mean gap over bins of equal width, weighted by images.
+    """Return the expected calibration error: the mean gap between confidence and accuracy over bins of equal width,
+    weighted by images.
 
     Source: Guo et al. 2017, equation 3.
 
@@ -191,15 +191,17 @@ def calibration_error(labels: np.ndarray, probabilities: np.ndarray, bins: int =
         bins: how many.
 
     Returns:
-        Expected calibration error, 0 to 1.
+        The error, 0 to 1.
     """
-    sure, right = probabilities.max(1).astype(np.float64), probabilities.argmax(1) == labels
-    place = np.clip(np.ceil(sure * bins).astype(int) - 1, 0, bins - 1)  # a bin holds its upper edge, as in the source
-    return float(np.abs(np.bincount(place, right - sure)).sum() / len(labels))
+    confidence, correct = probabilities.max(1).astype(np.float64), probabilities.argmax(1) == labels
+    place = np.clip(
+        np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1
+    )  # a bin holds its upper edge, as in the source
+    return float(np.abs(np.bincount(place, correct - confidence)).sum() / len(labels))
 
 
 def brier(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Return the mean over images of the squared distance between answer and truth, 0 to 2. Source: Brier 1950."""
+    """Return the mean squared distance between predicted and true probabilities, 0 to 2. Source: Brier 1950."""
     exact = np.asarray(probabilities, np.float64)
     return float(
         brier_score_loss(labels, exact / exact.sum(1, keepdims=True), labels=range(exact.shape[1]), scale_by_half=False)
@@ -207,12 +209,12 @@ def brier(labels: np.ndarray, probabilities: np.ndarray) -> float:
 
 
 def summary(labels: np.ndarray, probabilities: np.ndarray, clusters: np.ndarray, unit: str) -> dict:
-    """Return every figure that a record keeps of one part.
+    """Return every metric that a record keeps of one part.
 
     Args:
         labels: true classes (N,).
         probabilities: predicted (N, classes).
-        clusters: what counts as one, the photograph or the image of each image (N,).
+        clusters: the independent unit of each image, its photograph or the image itself (N,).
         unit: what a cluster is, "photo" or "image".
 
     Returns:
@@ -229,7 +231,10 @@ def summary(labels: np.ndarray, probabilities: np.ndarray, clusters: np.ndarray,
             "confusion": matrix,
             "per_class": per_class(matrix),
             "macro": macro(matrix),
-            "by_unit": {"accuracy": one_vote(counts, true), "count": np.bincount(true, minlength=len(matrix))},
+            "per_photo": {
+                "accuracy": per_photo_accuracy(counts, true),
+                "count": np.bincount(true, minlength=len(matrix)),
+            },
             "interval95": {
                 **intervals(counts, true),
                 "unit": unit,
@@ -242,25 +247,25 @@ def summary(labels: np.ndarray, probabilities: np.ndarray, clusters: np.ndarray,
 
 
 def compare(right: dict[str, np.ndarray], photos: np.ndarray) -> list[dict]:
-    """Test, for each two models, whether one is right on more images than the other.
+    """Test for each pair of models whether one classifies more images correctly than the other.
 
     If the two were equally good, each photograph's difference could as well have had the other sign. Holm's
     correction holds the chance of any false alarm over all pairs. Source: Holm 1979.
 
     Args:
-        right: by model, whether each of the same images, in one order, was classified rightly (N,).
+        right: by model, whether each image was classified correctly (N,); all models on the same images in one order.
         photos: the photograph of each image (N,).
 
     Returns:
-        A row a pair: a, b, difference (accuracy of a less that of b), p, p_holm.
+        A row per pair: a, b, difference (accuracy of a minus that of b), p, p_holm.
 
     Raises:
-        ValueError: the models were not asked about the same number of images.
+        ValueError: the models were not tested on the same number of images.
     """
     lengths = {name: len(values) for name, values in right.items()}
     if set(lengths.values()) - {len(photos)}:
         raise ValueError(
-            f"models are compared on the same images: {len(photos)} photographs' names, but answers "
+            f"models are compared on the same images: {len(photos)} photographs' names, but predictions of "
             f"{lengths}. Compare models that were tested on one set."
         )
     photo = np.unique(photos, return_inverse=True)[1]
@@ -301,59 +306,28 @@ def holm(p: np.ndarray) -> np.ndarray:
     return corrected
 
 
-def over_seeds(records: list[dict]) -> list[dict]:
-    """Say how far accuracy moves with the seed alone: over records of one model, data, protocol and settings.
-
-    That is the luck of training. The interval over photographs is the luck of the test set; the two do not mix.
-
-    Args:
-        records: as read by `records.read_all`.
-
-    Returns:
-        A row a group: model, protocol, data, seeds, validation and test, each with the mean and the standard
-        deviation (n - 1) of accuracy; None for the deviation of one seed.
-    """
-    groups = {}
-    for record in records:
-        alike = [record["dataset"]["fingerprint"], record["image_size"], record.get("settings")]
-        groups.setdefault((record["model"], record["protocol"], json.dumps(alike, sort_keys=True)), []).append(record)
-    rows = []
-    for (model, protocol, _), group in groups.items():
-        row = {
-            "model": model,
-            "protocol": protocol,
-            "data": group[0]["dataset"]["name"],
-            "seeds": sorted(record["seed"] for record in group),
-        }
-        for part in ("validation", "test"):
-            values = [record[part]["accuracy"] for record in group]
-            row[part] = {"mean": mean(values), "std": stdev(values) if len(values) > 1 else None}
-        rows.append(row)
-    return rows
-
-
-def bracketed(share: float, ends: list[float] | None, digits: int = 1) -> str:
-    """Write a share and its interval in percent, as 89.2 [81.4, 94.7]; without brackets where there is none."""
+def format_interval(share: float, ends: list[float] | None, digits: int = 1) -> str:
+    """Write a share and its interval in percent, as 89.2 [81.4, 94.7]; without brackets where there is no interval."""
     share, *ends = (f"{100 * value:.{digits}f}" for value in (share, *(ends or ())))
     return f"{share} [{', '.join(ends)}]" if ends else share
 
 
-def surest(labels: np.ndarray, probabilities: np.ndarray) -> list[int | None]:
-    """Find, for each class, the image that was classified rightly, and the one wrongly, with most confidence.
+def most_confident(labels: np.ndarray, probabilities: np.ndarray) -> list[int | None]:
+    """Find for each class the correct and the wrong prediction with the highest confidence.
 
     Args:
         labels: true classes (N,).
         probabilities: predicted (N, classes).
 
     Returns:
-        2 * classes rows: right ones by true class, then wrong ones; None where there is none.
+        2 * classes rows: correct ones by true class, then wrong ones; None where there is none.
     """
-    said, sure = probabilities.argmax(1), probabilities.max(1)
+    predicted, confidence = probabilities.argmax(1), probabilities.max(1)
     chosen = []
-    for right in (True, False):
+    for correct in (True, False):
         for label in range(probabilities.shape[1]):
-            found = np.flatnonzero((labels == label) & ((said == label) == right))
-            chosen.append(int(found[sure[found].argmax()]) if len(found) else None)
+            found = np.flatnonzero((labels == label) & ((predicted == label) == correct))
+            chosen.append(int(found[confidence[found].argmax()]) if len(found) else None)
     return chosen
 
 

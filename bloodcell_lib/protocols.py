@@ -1,112 +1,190 @@
-"""Protocols: everything about a training run that is not the network, as data."""
+"""Protocols: everything about a training run that is not the network, as data. The one list of knobs.
 
-from dataclasses import dataclass, fields, replace
+A field of `Protocol` is an option of the command line, a parameter of every notebook and a key of every record.
+"""
 
-from bloodcell_lib import splits
+import re
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
-
-@dataclass(frozen=True)
-class Protocol:
-    """A training recipe.
-
-    `image_size` is (height, width) in pixels; `schedule` "constant" or "cosine" (to zero over the
-    run); `augmentation` names layers of `training.AUGMENTATION`; `limit` caps the images of each part;
-    `norm_momentum` replaces the batch-norm momentum of every network, where a run has too few steps for theirs.
-    """
-
-    name: str
-    image_size: tuple[int, int]
-    batch_size: int
-    epochs: int
-    learning_rate: float
-    split: str
-    schedule: str = "constant"
-    augmentation: tuple[str, ...] = ()
-    limit: int | None = None
-    norm_momentum: float | None = None
+AUGMENTATIONS = ("flip", "rotate")
 
 
-PROTOCOLS = {
-    p.name: p
-    for p in (
-        # For two cores and the sample: every network takes images of this size, and 120 small steps. The rate falls to
-        # zero so that the running means of batch normalisation catch up with the weights before the run ends.
-        Protocol(
-            "quick",
-            (75, 100),
-            batch_size=8,
-            epochs=6,
-            learning_rate=1e-3,
-            split="paper",
-            schedule="cosine",
-            limit=160,
-            norm_momentum=0.9,
-        ),
-        # What the paper states: Adam at 1e-4, 20 epochs, cross-entropy; it gives no batch size.
-        Protocol("paper", (120, 160), batch_size=32, epochs=20, learning_rate=1e-4, split="paper"),
-        # No photograph on both sides of the split; new flips and turns every epoch.
-        Protocol(
-            "grouped",
-            (120, 160),
-            batch_size=32,
-            epochs=20,
-            learning_rate=1e-3,
-            split="grouped",
-            schedule="cosine",
-            augmentation=("flip", "rotate"),
-        ),
-    )
-}
-
-
-def get(name: str, /, **overrides) -> Protocol:
-    """Return a protocol, some of its values replaced.
-
-    Args:
-        name: one of `PROTOCOLS`, or "fold:K/N": the recipe of `grouped`, tested on the K-th of N shares of all
-            photographs, and named "foldKofN" for its files.
-        overrides: values by field name; None keeps the protocol's own. Names may be upper case, as a
-            notebook's parameters are.
-
-    Raises:
-        ValueError: a name is unknown or a value cannot work.
-    """
-    base = PROTOCOLS.get(name)
-    if base is None and str(name).startswith("fold:"):
-        base = replace(PROTOCOLS["grouped"], name="fold{}of{}".format(*splits.fold_of(name)), split=name)
-    if base is None:
-        raise ValueError(f"no protocol is named {name!r}. Choose one of: {', '.join(PROTOCOLS)}, or fold:K/N.")
-    chosen = {key.lower(): value for key, value in overrides.items() if value is not None}
-    known = {field.name for field in fields(Protocol)} - {"name"}
-    if unknown := sorted(chosen.keys() - known):
-        raise ValueError(f"a protocol has no {', '.join(unknown)}. Choose from: {', '.join(sorted(known))}.")
-    for key, check in _CHECKS.items():
-        if key in chosen:
-            chosen[key] = check(key, chosen[key])
-    return replace(base, **chosen)
-
-
-def _whole(key: str, value) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, str)) or not str(value).isdigit() or int(value) < 1:
-        raise ValueError(f"{key}={value!r} cannot be used. Give a whole number, 1 at least.")
+def _whole(value: Any) -> int:
+    if isinstance(value, bool) or not re.fullmatch(r"\d+", str(value)) or int(value) < 1:
+        raise ValueError("a whole number, 1 at least")
     return int(value)
 
 
-def _positive(key: str, value) -> float:
+def _positive(value: Any) -> float:
     try:
         number = float(value)
     except (TypeError, ValueError):
         number = 0.0
-    if not 0 < number < float("inf"):
-        raise ValueError(f"{key}={value!r} cannot be used. Give a number above 0, such as 1e-4.")
+    if isinstance(value, bool) or not 0 < number < float("inf"):
+        raise ValueError("a number above 0, such as 1e-4")
     return number
 
 
-def _size(key: str, value) -> tuple[int, int]:
-    sides = value.lower().split("x") if isinstance(value, str) else value
-    if not isinstance(sides, (list, tuple)) or len(sides) != 2:
-        raise ValueError(f"{key}={value!r} cannot be used. Give height and width, such as (120, 160) or '120x160'.")
-    return tuple(_whole(key, side) for side in sides)
+def _share(value: Any) -> float:
+    if _positive(value) >= 1:
+        raise ValueError("a number between 0 and 1")
+    return float(value)
 
 
-_CHECKS = {"image_size": _size, "batch_size": _whole, "epochs": _whole, "limit": _whole, "learning_rate": _positive}
+def _size(value: Any) -> tuple[int, ...]:
+    sides = re.split(r"[x,]\s*", value.strip("()[] ").lower()) if isinstance(value, str) else value
+    try:
+        height, width = map(_whole, sides)
+    except (TypeError, ValueError):
+        raise ValueError("height and width in pixels, such as (120, 160) or 120x160") from None
+    return height, width
+
+
+def _split(value: Any) -> str:
+    if value not in ("image", "photo"):
+        from bloodcell_lib import splits  # imports scikit-learn, for which `bloodcell --help` shall not wait
+
+        splits.fold_of(value)
+    return value
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    named = tuple(filter(None, re.split(r"[+,\s]+", value))) if isinstance(value, str) else tuple(value)
+    if unknown := set(named) - {*AUGMENTATIONS, "none"}:
+        raise ValueError(f"some of {', '.join(AUGMENTATIONS)}, or none, but not {', '.join(sorted(unknown))}")
+    return tuple(name for name in AUGMENTATIONS if name in named)
+
+
+def _one_of(*choices: str) -> Callable[[Any], str]:
+    def read(value: Any) -> str:
+        if value not in choices:
+            raise ValueError(" or ".join(map(repr, choices)))
+        return value
+
+    return read
+
+
+def knob(read: Callable[[Any], Any], what: str, **options: Any) -> Any:
+    """Declare a knob: how a value is read and checked, also from text, and what it means."""
+    return field(metadata={"read": read, "help": what}, **options)
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A training recipe that checks itself.
+
+    Raises:
+        ValueError: a value cannot work; the message names it and says what can.
+    """
+
+    name: str
+    image_size: tuple[int, int] = knob(_size, "height and width of the images in pixels, such as 60x80")
+    batch_size: int = knob(_whole, "images per step")
+    epochs: int = knob(_whole, "passes over the training images")
+    learning_rate: float = knob(_positive, "of Adam, at the start")
+    split: str = knob(_split, "what is divided: image, photo, or fold:K/N")
+    schedule: str = knob(
+        _one_of("constant", "cosine"), "constant, or cosine (to zero over the run)", default="constant"
+    )
+    augmentation: tuple[str, ...] = knob(_names, f"new in every epoch: {'+'.join(AUGMENTATIONS)}, or none", default=())
+    limit: int | None = knob(_whole, "at most so many images in each part", default=None)
+    norm_momentum: float | None = knob(_share, "of batch normalisation, in place of the network's own", default=None)
+    weights: str | None = knob(_one_of("imagenet"), "imagenet: fine-tune the published weights", default=None)
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[\w-]+", str(self.name)):
+            raise ValueError(f"name={self.name!r} cannot be used. Give letters, digits, - and _, as in a file's name.")
+        for knob in KNOBS:
+            value = getattr(self, knob.name)
+            if value is None and knob.default is None:
+                continue
+            try:
+                object.__setattr__(self, knob.name, knob.metadata["read"](value))
+            except ValueError as error:
+                if type(error) is not ValueError:  # a DatasetError, which says all by itself
+                    raise
+                raise ValueError(f"{knob.name}={value!r} cannot be used. Give {error}.") from None
+
+    @property
+    def label(self) -> str:
+        """What files and tables show: the name, and every value that differs from the protocol registered under it.
+
+        A name that is not registered is followed by a checksum of the values.
+        """
+        base, values = _base(self.name), {knob.name: getattr(self, knob.name) for knob in KNOBS}
+        if base is None:
+            return f"{self.name}-{zlib.crc32(repr(values).encode()):08x}"
+        own = [f"{name}={_written(value)}" for name, value in values.items() if value != getattr(base, name)]
+        return "-".join([self.name, *own])
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """What `dataset.load` needs of it."""
+        return {"image_size": self.image_size, "split": self.split, "limit": self.limit}
+
+
+KNOBS = tuple(knob for knob in fields(Protocol) if "read" in knob.metadata)
+
+PROTOCOLS = {
+    protocol.name: protocol
+    for protocol in (
+        # For two cores and the sample: every network takes images of this size, and 120 small steps. The rate falls
+        # to zero so that the running means of batch normalisation catch up with the weights before the run ends.
+        Protocol("quick", (75, 100), 8, 6, 1e-3, "image", schedule="cosine", limit=160, norm_momentum=0.9),
+        # What the paper states: Adam at 1e-4, 20 epochs, cross-entropy; it gives no batch size.
+        Protocol("paper", (120, 160), 32, 20, 1e-4, "image"),
+        # No photograph on both sides of the split; new flips and turns in every epoch.
+        Protocol("grouped", (120, 160), 32, 20, 1e-3, "photo", schedule="cosine", augmentation=("flip", "rotate")),
+    )
+}
+
+
+def get(name: str, /, **overrides: Any) -> Protocol:
+    """Return a protocol, some of its values replaced.
+
+    Args:
+        name: one of `PROTOCOLS`, or "fold:K/N": the recipe of `grouped`, tested on the K-th of N shares of all
+            photographs, and named "foldKofN".
+        overrides: values by field name, also as text; None keeps the protocol's own.
+
+    Raises:
+        ValueError: a name is unknown or a value cannot work.
+    """
+    base = _base(name)
+    if base is None:
+        raise ValueError(f"no protocol is named {name!r}. Choose one of: {', '.join(PROTOCOLS)}, or fold:K/N.")
+    chosen = {key.lower(): value for key, value in overrides.items() if value is not None}
+    known = [knob.name for knob in KNOBS]
+    if unknown := sorted(chosen.keys() - set(known)):
+        raise ValueError(f"a protocol has no {', '.join(unknown)}. Choose from: {', '.join(known)}.")
+    return replace(base, **chosen)
+
+
+def from_parameters(parameters: Mapping[str, Any]) -> Protocol:
+    """Return the protocol that a notebook's parameters ask for.
+
+    Args:
+        parameters: `globals()` of the notebook: PROTOCOL, and the upper-case name of any field to replace it.
+    """
+    names = [knob.name.upper() for knob in KNOBS]
+    return get(parameters["PROTOCOL"], **{name: parameters[name] for name in names if name in parameters})
+
+
+def _base(name: Any) -> Protocol | None:
+    """Return the registered protocol of a name, "fold:1/5" or "fold1of5" included."""
+    if found := re.fullmatch(r"fold:?(\d+)(?:/|of)(\d+)", str(name)):
+        fold, folds = found.groups()
+        return replace(PROTOCOLS["grouped"], name=f"fold{fold}of{folds}", split=f"fold:{fold}/{folds}")
+    if str(name).startswith("fold:"):
+        _split(name)  # says what is wrong with it
+    return PROTOCOLS.get(name)
+
+
+def _written(value: Any) -> str:
+    """Write a value as it may stand in a file's name."""
+    if isinstance(value, tuple):
+        return ("x" if value and isinstance(value[0], int) else "+").join(map(str, value)) or "none"
+    return re.sub(r"[^\w.+-]", "", f"{value:g}" if isinstance(value, float) else str(value).replace("/", "of"))

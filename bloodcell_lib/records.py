@@ -1,270 +1,299 @@
-"""Run records: one JSON file a run, whole or not at all, checked whenever it is read."""
+"""Records of runs: one JSON file per run and its predictions beside it, checked whenever they are read or written."""
 
 import json
 import os
 import zipfile
 import zlib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, fields
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import numpy as np
 
-from bloodcell_lib import LESSONS, metrics, protocols
+from bloodcell_lib import files, metrics
+from bloodcell_lib.protocols import Protocol
 
-PREDICTED = ("probabilities", "labels", "photos", "paths")  # of the test set; of validation with a prefix
+ARRAYS = ("probabilities", "labels", "photos", "paths")  # of the test set; of validation with a prefix
+CLOSE = {"loss": 1e-3, "accuracy": 5e-3}  # a loss by as much of itself; TF32 and other batch sizes move an image or two
 
 
 class RecordError(ValueError):
-    """A record cannot be read or does not hold together; the message names it and says why."""
+    """A record cannot be read or contradicts itself; the message names it and says why."""
 
 
-def out_dir(out: str | os.PathLike | None = None) -> Path:
-    """Return the folder of run files, made if need be: `out`, or runs/ beside the notebooks folder."""
-    project = Path(__file__).parents[1]
-    folder = Path(out).expanduser() if out else (project if (project / "notebooks").is_dir() else Path.cwd()) / "runs"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+@dataclass(frozen=True)
+class Record:
+    """What a run was and what it measured. `records.schema.json` describes the file.
+
+    `protocol` is the label of the recipe and `settings` the whole recipe; `code` is a digest of the code that training
+    depends on, `revision` the git revision of the checkout, where there is one. `history` has a value per epoch;
+    `best_epoch` counts from 1. `validation`, `test` and `test_unseen` come from `metrics.summary`; `test_unseen` leaves
+    out the photographs whose scene is also behind training or validation. `predictions` names the file beside it.
+    """
+
+    model: str
+    protocol: str
+    seed: int
+    settings: dict[str, Any]
+    backend: str
+    versions: dict[str, str]
+    device: str
+    code: str
+    revision: str | None
+    image_size: list[int]
+    parameters: int
+    multiply_adds: int
+    dataset: dict[str, Any]
+    history: dict[str, list[float]]
+    seconds: dict[str, Any]
+    best_epoch: int
+    validation: dict[str, Any]
+    test: dict[str, Any]
+    test_unseen: dict[str, Any] | None
+    predictions: str
+    resumed: bool
+    folder: Path = field(default=Path(), compare=False)
+    arrays: dict[str, np.ndarray] | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def name(self) -> str:
+        """What its files are called."""
+        return files.run_name(self.model, self.protocol, self.seed)
+
+    @property
+    def path(self) -> Path:
+        """The JSON file."""
+        return self.folder / f"{self.name}.json"
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What must be equal for a run to count as this one: recipe, data, backend and the code of training."""
+        return identity(self.settings, self.dataset["fingerprint"], self.backend, self.code)
+
+    @property
+    def answers(self) -> dict[str, np.ndarray]:
+        """The predictions: probabilities, labels, photos, paths and unseen of the test set, and with the prefix
+        validation_ of the validation set; read from the file beside the record, and held against the record.
+
+        Raises:
+            RecordError: they are missing, damaged or of another run.
+        """
+        if self.arrays is None:
+            object.__setattr__(self, "arrays", self._read_answers())
+        return self.arrays or {}
+
+    def write(self) -> Path:
+        """Write the predictions, then the record, which promises them.
+
+        Returns:
+            The record's path.
+
+        Raises:
+            RecordError: the record contradicts itself or its predictions, or its name its recipe; nothing is written.
+        """
+        if (label := Protocol(**self.settings).label) != self.protocol:
+            raise RecordError(f"{self.path}: its recipe is {label}, not {self.protocol}.")
+        self.check()
+        _check_answers(self, self.answers)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with files.replacing(self.folder / self.predictions) as part:
+            np.savez_compressed(part, **self.answers)  # type: ignore[arg-type]
+        with files.replacing(self.path) as part:
+            part.write_text(json.dumps(self.as_json(), indent=1) + "\n", encoding="utf-8")
+        (self.folder / f"{self.name}.state.npz").unlink(missing_ok=True)  # the run is complete
+        return self.path
+
+    @classmethod
+    def read(cls, path: str | os.PathLike) -> "Record":
+        """Read a record and check it.
+
+        Raises:
+            RecordError: it is missing, not JSON, lacks something or contradicts itself.
+        """
+        path = Path(path)
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise RecordError(f"{path}: not a readable record ({error}). Run the model again.") from error
+        _check_schema(content, path)
+        known = {each.name for each in fields(cls)}
+        record = cls(**{"test_unseen": None} | {k: v for k, v in content.items() if k in known}, folder=path.parent)
+        if record.path.name != path.name:
+            raise RecordError(f"{path}: this is the record of {record.name}. Rename it, or run the model again.")
+        record.check()
+        return record
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what the file holds: no folder, no arrays, nothing that does not apply."""
+        content = {each.name: getattr(self, each.name) for each in fields(self)[:-2]}
+        return {key: value for key, value in content.items() if key != "test_unseen" or value is not None}
+
+    def check(self) -> None:
+        """Hold the record against its schema and against itself: history, metrics, recipe and sizes.
+
+        Raises:
+            RecordError: it names the path and the contradiction.
+        """
+        _check_schema(self.as_json(), self.path)
+        for wrong in (*_wrong_history(self), *_wrong_metrics(self)):
+            raise RecordError(f"{self.path}: {wrong}. Run the model again.")
+
+    def _read_answers(self) -> dict[str, np.ndarray]:
+        path = self.folder / self.predictions
+        try:
+            with np.load(path) as file:
+                answers = dict(file)
+            _check_answers(self, answers)
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            raise RecordError(f"{path}: not the predictions of {self.name} ({error}). Run the model again.") from error
+        return answers
 
 
-def stem(model: str, protocol: str, seed: int) -> str:
-    """Return the name that a run's files share."""
-    return f"{model}-{protocol}-seed{seed}"
+def identity(settings: dict[str, Any], fingerprint: str, backend: str, code: str) -> dict[str, Any]:
+    """Return what must be equal for two runs of one name to be the same run, in the form that JSON gives back."""
+    return json.loads(json.dumps({"recipe": settings, "data": fingerprint, "backend": backend, "code": code}))
 
 
-def write(record: dict, predictions: dict[str, np.ndarray], out: str | os.PathLike | None = None) -> Path:
-    """Write a record and, beside it, the predictions that its figures can be computed from again.
+def is_done(path: Path, wanted: dict[str, Any]) -> bool:
+    """Return whether a sound record of this identity is there, with its predictions and its network."""
+    try:
+        record = Record.read(path)
+        with zipfile.ZipFile(path.with_suffix(".keras")) as network:
+            return record.identity == wanted and bool(record.answers) and network.testzip() is None
+    except (RecordError, OSError, zipfile.BadZipFile, zlib.error):
+        return False
+
+
+def read_all(folder: str | os.PathLike | None = None) -> list[Record]:
+    """Read every record in a folder, in the order of the lessons, then protocol and seed.
+
+    Raises:
+        RecordError: there is no such folder, or a record is not sound.
+    """
+    where = files.out_dir(folder)
+    if not where.is_dir():
+        raise RecordError(f"{where}: no such folder. Runs are written with: bloodcell run --out {where}")
+    return sorted(map(Record.read, where.glob("*-seed*.json")), key=_place)
+
+
+def comparable(folder: str | os.PathLike | None, protocol: Protocol, seed: int = 0) -> list[Record]:
+    """Read the records of all networks that were trained by one protocol with one seed.
 
     Args:
-        record: from `training.evaluate`.
-        predictions: from `training.evaluate`: probabilities, labels, photos and paths of the test set, and the same
-            of the validation set with the prefix validation_.
-        out: the folder; None is `out_dir()`.
+        folder: as for `read_all`.
+        protocol, seed: of the runs.
 
     Returns:
-        The record's path.
+        Two records at least, in the order of the lessons.
 
     Raises:
-        RecordError: the record does not hold together; nothing is written.
+        RecordError: fewer are there, or some differ from the first in data, split, recipe or images; it names each of
+            them, and the command that makes them anew.
     """
-    check({"predictions": "", **record})
-    name = stem(record["model"], record["protocol"], record["seed"])
-    folder = out_dir(out)
-    record = {**record, "predictions": f"{name}.predictions.npz"}
-    with replacing(folder / record["predictions"]) as file:
-        np.savez_compressed(file, **predictions)
-    with replacing(folder / f"{name}.json") as file:  # last: a record promises its predictions
-        file.write(json.dumps(record, indent=1).encode() + b"\n")
-    return folder / f"{name}.json"
-
-
-def read(path: str | os.PathLike, schema: dict | None = None) -> dict:
-    """Read a record and check it, against `SCHEMA` or a stricter one.
-
-    Raises:
-        RecordError: it is missing, no JSON, lacks something or contradicts itself.
-    """
-    path = Path(path)
-    try:
-        record = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise RecordError(f"{path}: not a readable record ({error}). Run the model again.") from error
-    check(record, path, schema)
-    return record
-
-
-def read_all(folder: str | os.PathLike | None = None) -> list[dict]:
-    """Read every record in a folder, in the order of the lessons, then protocol and seed."""
-    order = {name: place for place, name in enumerate(LESSONS)}
-    found = [read(path) for path in sorted(out_dir(folder).glob("*-seed*.json"))]
-    return sorted(found, key=lambda r: (order.get(r["model"], len(order)), r["protocol"], r["seed"]))
-
-
-def comparable(folder: str | os.PathLike | None = None, protocol: str = "quick", seed: int = 0) -> list[dict]:
-    """Read the records of all lessons' networks that were trained by one protocol and seed on one split.
-
-    Returns:
-        The records, in the order of the lessons.
-
-    Raises:
-        RecordError: some are missing, or differ from the first in data, split, recipe or the images of a part; it
-            names each of them, and the command that makes them anew.
-    """
-    where = out_dir(folder)
-    name = protocols.get(protocol).name
-    paths = {model: where / f"{stem(model, name, seed)}.json" for model in LESSONS}
-    missing = [model for model, path in paths.items() if not path.exists()]
-    if missing:
+    where = files.out_dir(folder)
+    found = [record for record in read_all(where) if (record.protocol, record.seed) == (protocol.label, seed)]
+    if len(found) < 2:
+        names = ", ".join(record.model for record in found) or "none"
         raise RecordError(
-            f"no record of {', '.join(missing)} for protocol {protocol}, seed {seed} in {where}. Make "
-            f"them with: bloodcell run {' '.join(missing)} --protocol {protocol} --seed {seed} "
-            f"--out {where}, and the same --data and options as the others."
+            f"{where}: a comparison needs the records of two networks for {protocol.label}, seed {seed}, and there is "
+            f"{names}. Make more with: bloodcell run NAME ... --protocol {protocol.name} --seed {seed} --out {where}"
         )
-    found = [read(path, COMPARED) for path in paths.values()]
-    for record, (model, path) in zip(found, paths.items(), strict=True):
-        name = stem(record["model"], record["protocol"], record["seed"])
-        if name != path.stem:
-            raise RecordError(f"{path}: holds the record of {name}. Run {model} again.")
-    first, *others = ((record["model"], _conditions(record, where)) for record in found)
+    first, *others = ((record.model, _conditions(record)) for record in found)
     wrong = [f"{model} ({key})" for model, values in others for key in values if values[key] != first[1][key]]
     if wrong:
         raise RecordError(
-            f"in {where} these differ from {first[0]}: {', '.join(wrong)}. Networks are compared on the "
-            "same images, split and recipe: run them again with the same options."
+            f"{where}: these differ from {first[0]}: {', '.join(wrong)}. Networks are compared on the same images, "
+            "split and recipe: run them again with the same options."
         )
     return found
 
 
-def predictions(record: dict, folder: str | os.PathLike | None = None) -> dict[str, np.ndarray]:
-    """Read the predictions beside a record, and hold them against it.
+def _place(record: Record) -> tuple[int, str, str, int]:
+    from bloodcell_lib import models  # imports Keras, which checking a record does not need
 
-    Raises:
-        RecordError: they are missing, damaged or of another run.
-    """
-    path = out_dir(folder) / record["predictions"]
-    try:
-        with np.load(path) as file:
-            kept = dict(file)
-        if missing := {f"{prefix}{name}" for prefix in ("", "validation_") for name in PREDICTED} - kept.keys():
-            raise ValueError(f"they lack {', '.join(sorted(missing))}")
-        for part, prefix in (("validation", "validation_"), ("test", "")):
-            matrix = metrics.confusion(kept[f"{prefix}labels"], kept[f"{prefix}probabilities"])
-            if matrix.tolist() != record[part]["confusion"]:
-                raise ValueError(f"their confusion matrix of {part} is not the record's")
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise RecordError(
-            f"{path}: not the predictions of {record['model']} ({error}). Run the model again."
-        ) from error
-    return kept
+    names = models.names()
+    place = names.index(record.model) if record.model in names else len(names)
+    return place, record.model, record.protocol, record.seed
 
 
-def _conditions(record: dict, folder: Path) -> dict:
+def _conditions(record: Record) -> dict[str, Any]:
     """What must be equal for two records to be compared."""
-    kept = predictions(record, folder)
     images = {
-        part: sorted(kept[name].tolist())
-        for part, name in (("validation images", "validation_paths"), ("test images", "paths"))
+        f"{part} images": sorted(record.answers[name].tolist())
+        for part, name in (("validation", "validation_paths"), ("test", "paths"))
     }
-    return {
-        "data": record["dataset"]["fingerprint"],
-        "sizes": record["dataset"]["sizes"],
-        "settings": record.get("settings"),
-        "image size": record["image_size"],
-        **images,
-    }
+    return {"data": record.dataset["fingerprint"], "recipe": record.settings, **images}
 
 
-def check(record: dict, path: str | os.PathLike = "record", schema: dict | None = None) -> None:
-    """Hold a record against the schema and against itself.
+@cache
+def _schema() -> jsonschema.Draft202012Validator:
+    path = Path(__file__).with_name("records.schema.json")
+    return jsonschema.Draft202012Validator(json.loads(path.read_text(encoding="utf-8")))
 
-    Raises:
-        RecordError: it names the path, the key and what is wrong.
-    """
-    found = jsonschema.Draft202012Validator(schema or SCHEMA).iter_errors(record)
-    errors = sorted(found, key=lambda e: list(map(str, e.path)))
+
+def _check_schema(content: Any, path: Path) -> None:
+    errors = sorted(_schema().iter_errors(content), key=lambda error: list(map(str, error.path)))
     if errors:
         where = "/".join(map(str, errors[0].path)) or "the record"
         raise RecordError(f"{path}: {where}: {errors[0].message}. Run the model again.")
     try:
-        json.dumps(record, allow_nan=False)
+        json.dumps(content, allow_nan=False)
     except ValueError as error:
-        raise RecordError(f"{path}: a figure is not a finite number. Run the model again.") from error
-    epochs = {len(values) for values in record["history"].values()} | {len(record["seconds"]["epochs"])}
-    if len(epochs) != 1 or record["best_epoch"] not in range(1, max(epochs) + 1):
-        raise RecordError(
-            f"{path}: history: {sorted(epochs)} epochs and best epoch {record['best_epoch']} do not "
-            "fit together. Run the model again."
-        )
+        raise RecordError(f"{path}: a number is not finite ({error}). Run the model again.") from error
+
+
+def _wrong_history(record: Record) -> Iterator[str]:
+    """Yield what does not fit together in the history and the recipe."""
+    epochs = {len(values) for values in record.history.values()} | {len(record.seconds["epochs"])}
+    if epochs != {record.settings["epochs"]}:
+        yield f"the history has {sorted(epochs)} epochs, and the recipe {record.settings['epochs']}"
+    elif record.best_epoch != best_epoch(record.history):
+        yield f"epoch {record.best_epoch} is said to be the best, and in the history it is {best_epoch(record.history)}"
+    else:
+        for part, prefix in (("validation", "val_"), ("test", "test_")):
+            for what, near in CLOSE.items() if prefix + "loss" in record.history else ():
+                then = record.history[prefix + what][record.best_epoch - 1]
+                now = getattr(record, part)[what]
+                if not abs(then - now) <= near * (1 + now) + (what == "accuracy") / record.dataset["sizes"][part]:
+                    yield f"{part}: the history has a {what} of {then:.4f} at the best epoch, the metrics {now:.4f}"
+
+
+def _wrong_metrics(record: Record) -> Iterator[str]:
+    """Yield what does not fit together in the metrics."""
     for part in ("validation", "test"):
-        matrix = np.array(record[part]["confusion"])
-        if (
-            matrix.sum() != record["dataset"]["sizes"][part]
-            or abs(metrics.accuracy(matrix) - record[part]["accuracy"]) > 1e-6
-        ):
-            raise RecordError(
-                f"{path}: {part}: confusion, accuracy and the number of images contradict each "
-                "other. Run the model again."
-            )
+        found = getattr(record, part)
+        matrix = np.array(found["confusion"])
+        if matrix.sum() != record.dataset["sizes"][part]:
+            yield f"{part}: {matrix.sum()} images in the confusion matrix, {record.dataset['sizes'][part]} in the set"
+        elif abs(metrics.accuracy(matrix) - found["accuracy"]) > 1e-6:
+            yield f"{part}: the accuracy is not that of the confusion matrix"
+        for what, values in metrics.per_class(matrix).items():
+            if not np.allclose(values, found["per_class"][what], atol=1e-6):
+                yield f"{part}: the {what} of the classes is not that of the confusion matrix"
 
 
-class replacing:
-    """Context: a file that takes its place when the block ends well, and leaves nothing when it does not."""
-
-    def __init__(self, path: Path):
-        self.path, self.part = path, path.with_name(f".{path.name}.{os.getpid()}.part")
-
-    def __enter__(self):
-        self.file = open(self.part, "wb")
-        return self.file
-
-    def __exit__(self, kind, error, trace):
-        try:
-            self.file.flush()
-            os.fsync(self.file.fileno())
-            self.file.close()
-            if kind is None:
-                os.replace(self.part, self.path)
-        finally:
-            self.part.unlink(missing_ok=True)
+def _check_answers(record: Record, answers: dict[str, np.ndarray]) -> None:
+    """Raise ValueError where predictions are not those of the record: by every image's probabilities."""
+    for part, prefix in (("validation", "validation_"), ("test", "")):
+        if missing := {f"{prefix}{name}" for name in ARRAYS} - answers.keys():
+            raise ValueError(f"they lack {', '.join(sorted(missing))}")
+        labels, probabilities = answers[f"{prefix}labels"], answers[f"{prefix}probabilities"]
+        found = getattr(record, part)
+        if metrics.confusion(labels, probabilities).tolist() != found["confusion"]:
+            raise ValueError(f"their confusion matrix of {part} is not the record's")
+        if abs(metrics.cross_entropy(labels, probabilities) - found["loss"]) > 1e-6 * (1 + found["loss"]):
+            raise ValueError(f"their loss on {part} is not the record's")
 
 
-def _shape(optional: dict | None = None, **properties) -> dict:
-    return {"type": "object", "required": list(properties), "properties": properties | (optional or {})}
+def best_epoch(history: dict[str, list[float]]) -> int:
+    """Return the epoch, from 1, with the highest validation accuracy. Ties are broken by the lower validation loss."""
+    monitored = [(a, -loss) for a, loss in zip(history["val_accuracy"], history["val_loss"], strict=True)]
+    return monitored.index(max(monitored)) + 1
 
 
-_TEXT, _WHOLE, _FLAG = {"type": "string"}, {"type": "integer", "minimum": 0}, {"type": "boolean"}
-_NUMBER = {"type": "number", "minimum": 0}
-_SHARE = {"type": "number", "minimum": 0, "maximum": 1}
-_SHARES = {"type": "array", "items": _SHARE}
-_SERIES = {"type": "array", "items": _NUMBER, "minItems": 1}
-_WHOLES = {"type": "array", "items": _WHOLE}
-_ENDS = {**_SHARES, "minItems": 2, "maxItems": 2}
-_PART = _shape(  # what is optional stands in every new record; older ones lack it
-    {"brier": _NUMBER, "calibration_error": _SHARE, "by_unit": _shape(accuracy=_SHARE, count=_WHOLES)},
-    loss=_NUMBER,
-    accuracy=_SHARE,
-    confusion={"type": "array", "items": _WHOLES},
-    per_class=_shape(precision=_SHARES, recall=_SHARES, f1=_SHARES),
-    interval95=_shape(
-        {
-            "by_unit": _ENDS,
-            "units": _WHOLE,
-            "method": _TEXT,
-            "coverage": {**_ENDS, "type": ["array", "null"]},
-            "per_class": {"type": "object", "additionalProperties": {"type": "array", "items": _ENDS}},
-            "macro": {"type": "object", "additionalProperties": _ENDS},
-        },
-        accuracy=_ENDS,
-        unit={"enum": ["photo", "image"]},
-    ),
-)
-SCHEMA = _shape(
-    model=_TEXT,
-    protocol=_TEXT,
-    seed=_WHOLE,
-    backend=_TEXT,
-    versions={"type": "object"},
-    device=_TEXT,
-    image_size={"type": "array", "items": _WHOLE, "minItems": 2, "maxItems": 2},
-    parameters=_WHOLE,
-    dataset=_shape(name=_TEXT, fingerprint=_TEXT, sizes=_shape(train=_WHOLE, validation=_WHOLE, test=_WHOLE)),
-    history=_shape(loss=_SERIES, accuracy=_SERIES, val_loss=_SERIES, val_accuracy=_SERIES),
-    seconds=_shape(epochs=_SERIES, total=_NUMBER),
-    best_epoch={"type": "integer", "minimum": 1},
-    validation=_PART,
-    test=_PART,
-    predictions=_TEXT,
-    resumed=_FLAG,
-)
-COMPARED = {
-    "allOf": [
-        SCHEMA,
-        _shape(  # what the comparison reads besides; older records lack some of it
-            settings={"type": "object"},
-            multiply_adds=_WHOLE,
-            seconds=_shape(per_image=_NUMBER),
-            dataset=_shape(classes={"type": "array", "items": _TEXT}),
-            test=_shape(interval95=_shape(units=_WHOLE, per_class={"type": "object"})),
-            history=_shape(test_loss=_SERIES, test_accuracy=_SERIES),
-        ),
-    ]
-}
+def settings(protocol: Protocol) -> dict[str, Any]:
+    """Return a protocol as a record holds it."""
+    return json.loads(json.dumps(asdict(protocol)))

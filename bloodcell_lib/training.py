@@ -1,44 +1,61 @@
-"""Training by a protocol: Keras' own `fit`, watched, resumable, its best epoch kept."""
+"""Training by a protocol: Keras' own `fit`, its best epoch kept, resumable at every epoch."""
 
-import csv
-import hashlib
 import json
 import os
 import platform
-from dataclasses import asdict, dataclass
+import zipfile
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 
-from bloodcell_lib import backend, metrics, models, records
+from bloodcell_lib import backend, codebase, files, metrics, models, progress, records
 from bloodcell_lib.backend import keras
 from bloodcell_lib.dataset import Dataset, Part
 from bloodcell_lib.models import cost
 from bloodcell_lib.protocols import Protocol
+from bloodcell_lib.records import Record
 
-PACKAGES = ("keras", "numpy", "scikit-learn", "pillow")
+PACKAGES = ("bloodcell", "keras", "numpy", "scikit-learn", "pillow")
 AUGMENTATION = {
     "flip": lambda: keras.layers.RandomFlip("horizontal_and_vertical"),
     "rotate": lambda: keras.layers.RandomRotation(20 / 360, fill_mode="constant"),
 }
+EVALUATION_BATCH = 64
 
 
 @dataclass(frozen=True)
 class Run:
-    """What training left behind.
+    """A finished training, and all that says which one it was.
 
-    `history`: a list of one value an epoch for loss, accuracy, val_loss, val_accuracy, test_loss,
-    test_accuracy and seconds; `best_epoch` counts from 1: the highest validation
-    accuracy, of equals the lowest validation loss;
-    `checkpoint` is the network after that epoch.
+    `network` has the weights of the best epoch on validation, as has the file `checkpoint`; `fingerprint` and `sizes`
+    are of the data; `code` is `codebase.digest`. `history` has a value per epoch for loss, accuracy, val_loss,
+    val_accuracy, test_loss, test_accuracy and seconds; `best_epoch` counts from 1.
     """
 
+    network: keras.Model
+    protocol: Protocol
+    seed: int
+    fingerprint: str
+    sizes: dict[str, int]
+    code: str
     history: dict[str, list[float]]
     best_epoch: int
-    checkpoint: Path
     resumed: bool
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """What its files are called."""
+        return files.run_name(self.network.name, self.protocol.label, self.seed)
+
+    @property
+    def checkpoint(self) -> Path:
+        """The file of the network of the best epoch."""
+        return self.folder / f"{self.name}.keras"
 
 
 def fit(
@@ -47,88 +64,95 @@ def fit(
     protocol: Protocol,
     seed: int = 0,
     out: str | os.PathLike | None = None,
-    watchers: list[keras.callbacks.Callback] | None = None,
+    callbacks: list[keras.callbacks.Callback] | None = None,
 ) -> Run:
-    """Train a network by a protocol, or go on with a run that was interrupted.
+    """Train a network by a protocol, or resume a run that was interrupted.
 
     Args:
-        network: from `models.build`, uncompiled; it is trained in place.
-        data: validation chooses the best epoch; test is evaluated each epoch for its curve, and
-            chooses nothing.
+        network: from `models.build`, uncompiled; it is trained in place and ends with the weights of its best epoch.
+        data: validation chooses the best epoch; test is evaluated after each epoch for its curve, and chooses nothing.
         protocol: the recipe.
-        seed: names the run; call `keras.utils.set_random_seed` with it before building the network.
-        out: folder of the run's files; None is `records.out_dir()`.
-        watchers: callbacks that show progress; None prints a line an epoch, or draws live in Lab.
-
-    Returns:
-        A `Run`.
+        seed: names the run and orders the images; call `keras.utils.set_random_seed` with it before building.
+        out: folder of the run's files; None is `files.out_dir()`.
+        callbacks: what shows progress; None is `progress.default`.
 
     Raises:
-        ValueError: classes and outputs do not match, or the loss grew past all numbers.
+        ValueError: classes and outputs do not match, or the loss became NaN.
     """
-    if network.output_shape[-1] != len(data.classes):
-        raise ValueError(
-            f"{network.name} tells {network.output_shape[-1]} classes apart and {data.name} has "
-            f"{len(data.classes)}: build it with num_classes={len(data.classes)}."
-        )
-    backend.check_arithmetic()
+    _check(network, data)
     backend.start_fast()
-    files = _RunFiles(
-        records.out_dir(out), records.stem(network.name, protocol.name, seed), _key(network, data, protocol)
-    )
-    earlier = files.restart()
-    if protocol.norm_momentum is not None:
-        for layer in network.layers:
-            if isinstance(layer, keras.layers.BatchNormalization):
-                layer.momentum = protocol.norm_momentum
-    trainee = for_training(network, protocol)
-    trainee.compile(
-        optimizer=optimizer(protocol, len(data.train)),
+    state = State(network, data, protocol, seed, files.out_dir(out))
+    model = for_training(network, protocol)
+    model.compile(
+        optimizer=optimizer(network, protocol, len(data.train)),
         loss="sparse_categorical_crossentropy",
         metrics=["accuracy"],
         jit_compile=backend.jit(),
     )
-    trainee.optimizer.build(trainee.trainable_variables)  # else TensorFlow traces the first step twice
-    trainee.fit(
-        data.train.images,
-        data.train.labels,
-        batch_size=protocol.batch_size,
-        epochs=protocol.epochs,
+    state.restore(model)
+    model.fit(
+        Batches(data.train, protocol.batch_size, seed, first_epoch=state.epoch),
         validation_data=(data.validation.images, data.validation.labels),
+        initial_epoch=state.epoch,
+        epochs=protocol.epochs,
+        shuffle=False,  # the batches are shuffled already, and in an order that a resumed run has too
         verbose=0,
         callbacks=[
+            keras.callbacks.TerminateOnNaN(),
             TestCurve(data.test),
-            KeepBest(network, files.checkpoint, earlier),
-            keras.callbacks.CSVLogger(str(files.log), append=True),
-            *(progress(protocol.epochs) if watchers is None else watchers),
-            keras.callbacks.BackupAndRestore(str(files.backup), double_checkpoint=True),
+            *(progress.default(protocol.epochs) if callbacks is None else callbacks),
+            state,
         ],
     )
-    history = files.history()
-    files.log.unlink()
-    if not np.isfinite(history["loss"][-1]):
-        raise ValueError(
-            f"{network.name}: the loss is no number after epoch {len(history['loss'])}. Lower "
-            f"LEARNING_RATE, which is {protocol.learning_rate:g}."
-        )
-    merits = _merits(history)
-    return Run(history, merits.index(max(merits)) + 1, files.checkpoint, resumed=bool(earlier))
+    return state.finish()
 
 
-def optimizer(protocol: Protocol, images: int) -> keras.optimizers.Optimizer:
-    """Return Adam at the protocol's rate, held or lowered to zero along a cosine."""
-    rate = protocol.learning_rate
-    if protocol.schedule == "cosine":
-        rate = keras.optimizers.schedules.CosineDecay(rate, protocol.epochs * -(-images // protocol.batch_size))
-    return keras.optimizers.Adam(rate)
+def evaluate(run: Run, data: Dataset) -> Record:
+    """Evaluate the network of the best epoch once on validation and test, and gather the record.
+
+    Args:
+        run: from `fit`.
+        data: the dataset that it was trained on.
+
+    Returns:
+        The record, not yet written, with its predictions. `test_unseen` is the test set without the photographs whose
+        cell or field is also behind training or validation; `unseen` of the predictions marks what is left.
+
+    Raises:
+        ValueError: these are other data.
+    """
+    if (data.fingerprint, data.sizes) != (run.fingerprint, run.sizes):
+        raise ValueError(f"{run.name} was trained on other data than {data.name}: evaluate it on the same.")
+    run.network.compile(jit_compile=backend.jit())
+    answers: dict[str, np.ndarray] = {}
+    for part, prefix in ((data.validation, "validation_"), (data.test, "")):
+        start = perf_counter()
+        probabilities = run.network.predict(part.images, batch_size=EVALUATION_BATCH, verbose=0)
+        per_image = (perf_counter() - start) / len(part)  # of test, the second: the first one also compiles
+        answers |= {
+            f"{prefix}{name}": values
+            for name, values in (
+                ("probabilities", probabilities),
+                ("labels", part.labels),
+                ("photos", part.photos),
+                ("paths", part.paths),
+            )  # fmt: skip
+        }
+    seen = np.union1d(data.train.scenes, data.validation.scenes)
+    answers["unseen"] = ~np.isin(data.test.scenes, seen)
+    return _record(run, data, answers, per_image)
 
 
 def for_training(network: keras.Model, protocol: Protocol) -> keras.Model:
     """Return the network with what only training has: random layers in front, auxiliary heads.
 
-    The variables are shared, and what is kept is the network alone.
+    The variables are shared; what is kept is the network alone.
     """
-    heads = models.auxiliary(network)
+    if protocol.norm_momentum is not None:
+        for layer in network.layers:
+            if isinstance(layer, keras.layers.BatchNormalization):
+                layer.momentum = protocol.norm_momentum
+    heads, weight = models.auxiliary(network)
     if not (protocol.augmentation or heads):
         return network
     x = inputs = keras.Input(network.input_shape[1:])
@@ -136,218 +160,224 @@ def for_training(network: keras.Model, protocol: Protocol) -> keras.Model:
         x = AUGMENTATION[name]()(x)
     if not heads:
         return keras.Model(inputs, network(x), name=f"augmented_{network.name}")
-    return WithAuxiliary(inputs, keras.Model(network.input, [network.output, *heads])(x))
+    model = WithAuxiliary(inputs, keras.Model(network.input, [network.output, *heads])(x))
+    model.auxiliary_weight = weight
+    return model
 
 
 class WithAuxiliary(keras.Model):
     """A network whose further outputs add to the loss in training, and to nothing else.
 
-    Source: Szegedy et al. 2015, section 5, for the weight.
+    Source: Szegedy et al. 2015, section 5.
     """
+
+    auxiliary_weight = 0.0
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         main, *heads = y_pred
         loss = super().compute_loss(x, y, main, sample_weight, training)
         for head in heads if training else ():
-            loss += 0.3 * keras.ops.mean(keras.losses.sparse_categorical_crossentropy(y, head))
+            loss += self.auxiliary_weight * keras.ops.mean(keras.losses.sparse_categorical_crossentropy(y, head))
         return loss
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         return super().compute_metrics(x, y, y_pred[0], sample_weight)
 
 
-def evaluate(
-    network: keras.Model, run: Run, data: Dataset, protocol: Protocol, seed: int = 0
-) -> tuple[dict, dict[str, np.ndarray]]:
-    """Evaluate the kept network once on validation and test, and gather the record.
+def optimizer(network: keras.Model, protocol: Protocol, images: int) -> keras.optimizers.Optimizer:
+    """Return Adam at the protocol's rate, constant or lowered to zero along a cosine over so many training images."""
+    rate = protocol.learning_rate
+    if protocol.schedule == "cosine":
+        rate = keras.optimizers.schedules.CosineDecay(rate, protocol.epochs * -(-images // protocol.batch_size))
+    return FineTuning(models.head(network), rate) if protocol.weights else keras.optimizers.Adam(rate)
 
-    Args:
-        network: loaded from `run.checkpoint`: the best epoch on validation.
-        run: from `fit`.
-        data: the dataset that it was trained on.
-        protocol: the recipe that it was trained by.
-        seed: of the run.
 
-    Returns:
-        (record, predictions): the record without its predictions' file name, ready for `records.write`. Its
-            `test_apart` is the test set without the photographs whose cell or field is also behind training or
-            validation; `apart` of the predictions marks what is left.
+class FineTuning(keras.optimizers.Adam):
+    """Adam that moves published weights at a tenth of the rate of the new head, which starts at random.
+
+    One phase, unlike a frozen body that is released later: the run is resumed as any other. Source: Howard & Ruder
+    2018, Universal Language Model Fine-tuning, section 3.2 (discriminative fine-tuning).
     """
-    network.compile(jit_compile=backend.jit())
-    unit = "photo" if data.photos_known else "image"
-    predictions, figures = {}, {}
-    for name in ("validation", "test"):
-        part = getattr(data, name)
-        start = perf_counter()
-        probabilities = network.predict(part.images, batch_size=64, verbose=0)
-        answering = (perf_counter() - start) / len(part)  # of test, the second: the first one also compiles
-        figures[name] = metrics.summary(part.labels, probabilities, part.photos, unit)
-        prefix = "" if name == "test" else f"{name}_"
-        predictions |= {
-            f"{prefix}probabilities": probabilities,
-            f"{prefix}labels": part.labels,
-            f"{prefix}photos": part.photos,
-            f"{prefix}paths": part.paths,
-        }
-    apart = ~np.isin(data.test.scenes, np.union1d(data.train.scenes, data.validation.scenes))
-    predictions["apart"] = apart
-    if data.photos_known and apart.any():
-        figures["test_apart"] = metrics.summary(
-            data.test.labels[apart], probabilities[apart], data.test.photos[apart], unit
-        )
-    history = dict(run.history)
-    seconds = history.pop("seconds")
-    record = {
-        "model": network.name,
-        "protocol": protocol.name,
-        "seed": seed,
-        "settings": asdict(protocol),
-        "backend": keras.backend.backend(),
-        "device": backend.device(),
-        "versions": {
-            "python": platform.python_version(),
-            keras.backend.backend(): version(keras.backend.backend()),
-            **{name: version(name) for name in PACKAGES},
-        },
-        "image_size": list(protocol.image_size),
-        "parameters": network.count_params(),
-        "multiply_adds": cost.multiply_adds(network),
-        "dataset": {
-            "name": data.name,
-            "fingerprint": data.fingerprint,
-            "classes": list(data.classes),
-            "sizes": data.sizes,
-        },
-        "history": history,
-        "seconds": {"epochs": seconds, "total": sum(seconds), "per_image": answering},
-        "best_epoch": run.best_epoch,
-        "figures": "best epoch on validation",
-        **figures,
-        "resumed": run.resumed,
-    }
-    return json.loads(json.dumps(record)), predictions
+
+    body_rate = 0.1
+
+    def __init__(self, head: list[keras.Variable], learning_rate: Any):
+        super().__init__(learning_rate)
+        self.head = {id(variable) for variable in head}
+
+    def build(self, variables: list[keras.Variable]) -> None:
+        super().build(variables)
+        self.fast = {place for place, variable in enumerate(variables) if id(variable) in self.head}
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        rate = 1.0 if self._get_variable_index(variable) in self.fast else self.body_rate
+        super().update_step(gradient, variable, learning_rate * rate)
+
+
+class Batches(keras.utils.PyDataset):
+    """Training images in batches, in a new order in every epoch, known from the seed and the epoch alone.
+
+    With arrays and a seed, Keras' `fit` on TensorFlow gives every epoch the same order.
+    """
+
+    def __init__(self, part: Part, batch_size: int, seed: int, first_epoch: int = 0):
+        super().__init__()
+        self.part, self.size, self.seed, self.epoch = part, batch_size, seed, first_epoch
+        self.on_epoch_begin()
+
+    def on_epoch_begin(self) -> None:
+        self.order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.part))
+
+    def on_epoch_end(self) -> None:
+        self.epoch += 1
+
+    def __len__(self) -> int:
+        return -(-len(self.part) // self.size)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        rows = self.order[index * self.size : (index + 1) * self.size]
+        return self.part.images[rows], self.part.labels[rows]
 
 
 class TestCurve(keras.callbacks.Callback):
-    """Adds the epoch's seconds, then the test set's loss and accuracy, to the logs. It decides nothing."""
+    """Adds the epoch's seconds, then the loss and the accuracy of the test set, to the logs. It decides nothing."""
 
     def __init__(self, test: Part):
         super().__init__()
         self.test = test
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         self.start = perf_counter()
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        logs = {} if logs is None else logs
         logs["seconds"] = perf_counter() - self.start
-        self.model.stop_training |= not np.isfinite(logs["loss"])
-        figures = self.model.evaluate(self.test.images, self.test.labels, batch_size=64, verbose=0, return_dict=True)
-        logs["test_loss"], logs["test_accuracy"] = figures["loss"], figures["accuracy"]
+        found = self.model.evaluate(
+            self.test.images, self.test.labels, batch_size=EVALUATION_BATCH, verbose=0, return_dict=True
+        )
+        logs["test_loss"], logs["test_accuracy"] = found["loss"], found["accuracy"]
 
 
-class KeepBest(keras.callbacks.Callback):
-    """Saves the network, without what only training needs, whenever an epoch is the best on validation.
+class State(keras.callbacks.Callback):
+    """All that a run needs to be resumed, in one file that is replaced after each epoch.
 
-    Unlike `ModelCheckpoint` it keeps another model than the one that is trained, replaces the file in
-    one step, and remembers the best of an interrupted run.
+    Weights, optimizer and the seeds of random layers, the history, and the weights of the best epoch so far. Keras'
+    `BackupAndRestore` keeps neither the seeds nor the history nor the best epoch.
     """
 
-    def __init__(self, network: keras.Model, path: Path, earlier: dict[str, list[float]]):
+    def __init__(self, network: keras.Model, data: Dataset, protocol: Protocol, seed: int, folder: Path):
         super().__init__()
-        self.network, self.path = network, path
-        self.best = max(_merits(earlier), default=(-1.0, 0.0))
+        self.network, self.history, self.best, self.epoch = network, {}, [], 0
+        run = network, protocol, seed, data.fingerprint, data.sizes, codebase.digest(network.name)
+        self.run = Run(*run, history={}, best_epoch=0, resumed=False, folder=folder)
+        self.path = folder / f"{self.run.name}.state.npz"
+        self.identity = json.dumps(_identity(self.run) | {"network": network.to_json(), "sizes": data.sizes})
 
-    def on_epoch_end(self, epoch, logs=None):
-        merit = logs["val_accuracy"], -logs["val_loss"]
-        if merit > self.best:
-            self.best = merit
-            part = self.path.with_name(f".{self.path.stem}.part.keras")
+    def restore(self, model: keras.Model) -> None:
+        """Continue from the file if it is of this very run; say so where it is not, and start anew."""
+        model.optimizer.build(model.trainable_variables)  # else TensorFlow traces the first step twice
+        self.variables = [*model.variables, *model.optimizer.variables]
+        if not self.path.exists():
+            return
+        try:
+            with np.load(self.path) as file:
+                kept = dict(file)
+            if str(kept["identity"]) != self.identity:
+                raise ValueError("it is of a run with another recipe, data set, backend or code")
+            self.history = json.loads(str(kept["history"]))
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            print(f"{self.path.name}: cannot be resumed ({error}); training starts at the first epoch.")
+            return
+        self.epoch = len(self.history["loss"])
+        for place, variable in enumerate(self.variables):
+            variable.assign(kept[f"variable{place}"])
+        self.best = [kept[f"best{place}"] for place in range(len(self.network.weights))]
+        print(f"{self.path.name}: resumed after epoch {self.epoch}.")
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        for name, value in (logs or {}).items():
+            self.history.setdefault(name, []).append(float(value))
+        if not np.isfinite(self.history["loss"][-1]):
+            return  # the last sound state stays
+        if records.best_epoch(self.history) == epoch + 1:
+            self.best = self.network.get_weights()
+        arrays = {f"variable{place}": keras.ops.convert_to_numpy(v) for place, v in enumerate(self.variables)}
+        arrays |= {f"best{place}": value for place, value in enumerate(self.best)}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with files.replacing(self.path) as part:
+            np.savez(part, identity=self.identity, history=json.dumps(self.history), **arrays)
+
+    def finish(self) -> Run:
+        """Give the network the weights of its best epoch, save it, and return the run.
+
+        Raises:
+            ValueError: the loss became NaN.
+        """
+        if not np.isfinite(self.history["loss"][-1]):
+            self.path.unlink(missing_ok=True)
+            raise ValueError(
+                f"{self.run.name}: the loss became NaN in epoch {len(self.history['loss'])}. Lower LEARNING_RATE, "
+                f"which is {self.run.protocol.learning_rate:g}."
+            )
+        self.network.set_weights(self.best)
+        best, resumed = records.best_epoch(self.history), self.epoch > 0
+        run = replace(self.run, history=self.history, best_epoch=best, resumed=resumed)
+        with files.replacing(run.checkpoint) as part:
             self.network.save(part, include_optimizer=False)
-            os.replace(part, self.path)
+        return run
 
 
-def _merits(history: dict[str, list[float]]) -> list[tuple[float, float]]:
-    """What epochs are chosen by. The loss tells equals apart: on an easy validation set the first is unsettled."""
-    return [(a, -loss) for a, loss in zip(history.get("val_accuracy", []), history.get("val_loss", []), strict=True)]
-
-
-class EpochLine(keras.callbacks.Callback):
-    """Prints one line an epoch."""
-
-    def __init__(self, epochs: int):
-        super().__init__()
-        self.epochs = epochs
-
-    def on_epoch_end(self, epoch, logs=None):
-        print(
-            f"epoch {epoch + 1:3d}/{self.epochs}   train {logs['accuracy']:.3f} (loss {logs['loss']:.3f})   "
-            f"validation {logs['val_accuracy']:.3f} (loss {logs['val_loss']:.3f})   "
-            f"{logs['seconds']:.1f} s",
-            flush=True,
+def _check(network: keras.Model, data: Dataset) -> None:
+    if network.output_shape[-1] != len(data.classes):
+        raise ValueError(
+            f"{network.name} has {network.output_shape[-1]} classes and {data.name} has {len(data.classes)}: build it "
+            f"with num_classes={len(data.classes)}."
         )
+    backend.check_arithmetic()
 
 
-class LiveCurves(keras.callbacks.Callback):
-    """Redraws the curves after each epoch, in a notebook that somebody looks at."""
-
-    def __init__(self):
-        super().__init__()
-        self.history, self.handle = {}, None
-
-    def on_epoch_end(self, epoch, logs=None):
-        from IPython.display import display
-        from matplotlib import pyplot as plt
-
-        from bloodcell_lib import plots
-
-        for name, value in logs.items():
-            self.history.setdefault(name, []).append(value)
-        figure = plots.curves(self.history)
-        if self.handle is None:
-            self.handle = display(figure, display_id=True)
-        else:
-            self.handle.update(figure)
-        plt.close(figure)
-
-    def on_train_end(self, logs=None):
-        if self.handle is not None:
-            from IPython.display import Markdown
-
-            self.handle.update(Markdown("The curves of all epochs follow."))
+def _identity(run: Run) -> dict[str, Any]:
+    """What must be equal for a record, or an interrupted run, to be this one."""
+    return records.identity(records.settings(run.protocol), run.fingerprint, keras.backend.backend(), run.code)
 
 
-def progress(epochs: int) -> list[keras.callbacks.Callback]:
-    """Return live curves where a Jupyter server shows the notebook, else a line an epoch."""
-    return [LiveCurves()] if "JPY_SESSION_NAME" in os.environ else [EpochLine(epochs)]
-
-
-def _key(network: keras.Model, data: Dataset, protocol: Protocol) -> str:
-    """A hash of all that must be equal for an interrupted run to be gone on with."""
-    same = [network.to_json(), data.fingerprint, data.sizes, asdict(protocol), keras.backend.backend()]
-    return hashlib.sha256(json.dumps(same).encode()).hexdigest()[:12]
-
-
-class _RunFiles:
-    """Where a run keeps its checkpoint, and what it needs to go on after an interruption."""
-
-    def __init__(self, out: Path, stem: str, key: str):
-        self.checkpoint = out / f"{stem}.keras"
-        self.log = out / f".{stem}-{key}.csv"
-        self.backup = out / f".{stem}-{key}.backup"
-
-    def restart(self) -> dict[str, list[float]]:
-        """Return the history so far, trimmed to the epochs whose weights were backed up; {} at a new start."""
-        state = self.backup / "training_metadata.json"
-        if not (state.exists() and self.log.exists() and self.checkpoint.exists()):
-            self.log.unlink(missing_ok=True)
-            for file in self.backup.glob("*"):
-                file.unlink()
-            return {}
-        return self.history(json.loads(state.read_text())["epoch"])
-
-    def history(self, epochs: int | None = None) -> dict[str, list[float]]:
-        """Read the log; an epoch done twice, because its backup was lost, counts once, the later."""
-        with open(self.log, newline="") as file:
-            rows = {int(row.pop("epoch")): row for row in csv.DictReader(file)}
-        kept = [rows[epoch] for epoch in sorted(rows)][:epochs]
-        return {name: [float(row[name]) for row in kept] for name in kept[0]} if kept else {}
+def _record(run: Run, data: Dataset, answers: dict[str, np.ndarray], per_image: float) -> Record:
+    unit = "photo" if data.photos_known else "image"
+    test = [answers[name] for name in ("labels", "probabilities", "photos")]
+    validation = [answers[f"validation_{name}"] for name in ("labels", "probabilities", "photos")]
+    unseen = answers["unseen"]
+    history = {name: values for name, values in run.history.items() if name != "seconds"}
+    seconds = run.history["seconds"]
+    name = keras.backend.backend()
+    return Record(
+        model=run.network.name,
+        protocol=run.protocol.label,
+        seed=run.seed,
+        settings=records.settings(run.protocol),
+        backend=name,
+        versions={"python": platform.python_version(), **{package: version(package) for package in (name, *PACKAGES)}},
+        device=backend.device(),
+        code=run.code,
+        revision=codebase.revision(),
+        image_size=list(run.protocol.image_size),
+        parameters=run.network.count_params(),
+        multiply_adds=cost.multiply_adds(run.network),
+        dataset={
+            "name": data.name,
+            "fingerprint": data.fingerprint,
+            "classes": list(data.classes),
+            "sizes": data.sizes,
+        },  # fmt: skip
+        history=history,
+        seconds={"epochs": seconds, "total": sum(seconds), "per_image": per_image},
+        best_epoch=run.best_epoch,
+        validation=metrics.summary(*validation, unit),
+        test=metrics.summary(*test, unit),
+        test_unseen=metrics.summary(*(values[unseen] for values in test), unit)
+        if data.photos_known and unseen.any()
+        else None,
+        predictions=f"{run.name}.predictions.npz",
+        resumed=run.resumed,
+        folder=run.folder,
+        arrays=answers,
+    )

@@ -139,7 +139,7 @@ def test_the_sample_is_recognised_wherever_it_lies(tmp_path):
 
 
 def test_known_sets_are_named_in_their_cards_only():
-    quoted = re.compile(rf"""["']({'|'.join(map(re.escape, cards.names()))})["']""")
+    quoted = re.compile(rf"""["']({"|".join(map(re.escape, cards.names()))})["']""")
     owners = {"cards.py", "sample.py"}
     sources = {path: path.read_text() for path in (ROOT / "bloodcell_lib").rglob("*.py") if path.name not in owners}
     assert [f"{path.name}: {name}" for path, text in sources.items() for name in quoted.findall(text)] == []

@@ -15,8 +15,8 @@ ROOT = Path(__file__).parents[1]
 HAND = np.array([[5, 1, 0, 0], [2, 3, 0, 1], [0, 0, 4, 0], [1, 0, 0, 7]])
 
 
-def test_outcomes_by_hand():
-    count = metrics.outcomes(HAND)
+def test_one_vs_rest_by_hand():
+    count = metrics.one_vs_rest(HAND)
     assert count["tp"].tolist() == [5, 3, 4, 7]
     assert count["fn"].tolist() == [1, 3, 0, 1]  # images of the class that were missed
     assert count["fp"].tolist() == [3, 1, 0, 1]
@@ -68,20 +68,22 @@ def test_answers_are_counted_by_photograph():
     assert true.tolist() == [0, 0, 1, 2]  # photograph c shows cells of two classes
     assert counts.tolist() == [[1, 1, 0, 0], [1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0]]
     assert metrics.pooled(counts, true).tolist() == metrics.confusion(labels, np.eye(4)[answers]).tolist()
-    assert metrics.one_vote(counts, true) == pytest.approx((1 / 2 + 1 + 1 / 2 + 1) / 4)
+    assert metrics.per_photo_accuracy(counts, true) == pytest.approx((1 / 2 + 1 + 1 / 2 + 1) / 4)
 
 
-def test_likeness_by_hand():
+def test_intraclass_correlation_by_hand():
     counts = np.array([[2, 0], [0, 2], [1, 1]])  # copies disagree in one photograph, and in 2 of 3 pairs of photographs
-    assert metrics.likeness(counts, np.zeros(3, int)) == pytest.approx([1 - 1 / (3 * 2 / 3 + metrics.PRIOR), 1])
+    assert metrics.intraclass_correlation(counts, np.zeros(3, int)) == pytest.approx(
+        [1 - 1 / (3 * 2 / 3 + metrics.PRIOR), 1]
+    )
 
 
 @pytest.mark.parametrize("correlation", [0.2, 0.7])
-def test_likeness_is_found_again(correlation):
+def test_intraclass_correlation_is_found_again(correlation):
     rng = np.random.default_rng(0)
     share = rng.beta(*np.array([0.8, 0.2]) * (1 / correlation - 1), 4000)
     right = rng.binomial(12, share)
-    found = metrics.likeness(np.stack([right, 12 - right], 1), np.zeros(4000, int))
+    found = metrics.intraclass_correlation(np.stack([right, 12 - right], 1), np.zeros(4000, int))
     assert found[0] == pytest.approx(correlation, abs=0.02)
 
 
@@ -142,7 +144,7 @@ def test_intervals_hold_their_figures_in_every_case(labels, answers, photos, acc
         for name, figure in summed[group].items():
             low, high = np.moveaxis(np.array(ends[group][name]), -1, 0)
             assert np.all((0 <= low) & (low <= figure) & (figure <= high) & (high <= 1))
-    assert sum(summed["by_unit"]["count"]) == len({*zip(labels, photos, strict=True)})
+    assert sum(summed["per_photo"]["count"]) == len({*zip(labels, photos, strict=True)})
 
 
 def test_drawn_matrices_keep_the_images_of_each_class_and_the_shares():
@@ -277,34 +279,15 @@ def test_answers_of_different_length_are_refused():
         metrics.compare(right | {"b": right["b"][:-1]}, photos)
 
 
-def test_seeds_are_kept_apart_by_conditions():
-    def record(seed, test, settings="x", model="cnn"):
-        return {
-            "model": model,
-            "protocol": "paper",
-            "seed": seed,
-            "settings": {"of": settings},
-            "image_size": [2, 2],
-            "dataset": {"name": "sample", "fingerprint": "0"},
-            "validation": {"accuracy": 0.9},
-            "test": {"accuracy": test},
-        }
-
-    first, other, alone = metrics.over_seeds(
-        [record(1, 0.8), record(0, 0.7), record(2, 0.6, "y"), record(0, 0.9), record(0, 0.5, model="nasnet")]
-    )
-    assert first["seeds"] == [0, 0, 1] and first["test"]["mean"] == pytest.approx(0.8)
-    assert first["test"]["std"] == pytest.approx(0.1) and first["validation"]["std"] == 0
-    assert other["test"] == {"mean": 0.6, "std": None}
-    assert (alone["model"], alone["data"], alone["seeds"]) == ("nasnet", "sample", [0])
-
-
 def test_a_figure_is_written_with_its_interval():
-    assert metrics.bracketed(0.892, [0.814, 0.9471]) == "89.2 [81.4, 94.7]"
-    assert metrics.bracketed(0.892, (0.814, 0.9471), 0) == "89 [81, 95]" and metrics.bracketed(1, None) == "100.0"
+    assert metrics.format_interval(0.892, [0.814, 0.9471]) == "89.2 [81.4, 94.7]"
+    assert (
+        metrics.format_interval(0.892, (0.814, 0.9471), 0) == "89 [81, 95]"
+        and metrics.format_interval(1, None) == "100.0"
+    )
 
 
-def test_surest_of_right_and_wrong():
+def test_most_confident_of_correct_and_wrong():
     labels = np.array([0, 0, 1, 1, 1])
     probabilities = np.array([[0.9, 0.1], [0.6, 0.4], [0.7, 0.3], [0.2, 0.8], [0.8, 0.2]])
-    assert metrics.surest(labels, probabilities) == [0, 3, None, 4]
+    assert metrics.most_confident(labels, probabilities) == [0, 3, None, 4]

@@ -1,4 +1,4 @@
-"""Protocols: their values, and values that cannot work."""
+"""Protocols: their values, their names, and values that cannot work."""
 
 from dataclasses import replace
 
@@ -9,12 +9,13 @@ from bloodcell_lib import protocols
 
 def test_the_paper_is_what_the_paper_states():
     paper = protocols.get("paper")
-    assert (paper.learning_rate, paper.epochs, paper.schedule, paper.augmentation, paper.split) == (
+    assert (paper.learning_rate, paper.epochs, paper.schedule, paper.augmentation, paper.split, paper.weights) == (
         1e-4,
         20,
         "constant",
         (),
-        "paper",
+        "image",
+        None,
     )
 
 
@@ -27,19 +28,62 @@ def test_none_keeps_and_a_value_replaces():
         3e-4,
         16,
     )
-    assert protocols.get("paper", image_size=[60, 80]).image_size == (60, 80)
+
+
+@pytest.mark.parametrize("text", ["60x80", "60X80", "(60, 80)", "[60, 80]", "60,80", [60, 80], (60, 80)])
+def test_a_size_is_read_in_every_form_that_people_write(text):
+    assert protocols.get("paper", image_size=text).image_size == (60, 80)
+
+
+@pytest.mark.parametrize("text", ["flip+rotate", "rotate,flip", ("flip", "rotate"), ["rotate", "flip"]])
+def test_augmentations_are_read_from_text(text):
+    assert protocols.get("paper", augmentation=text).augmentation == ("flip", "rotate")
+    assert protocols.get("grouped", augmentation="none").augmentation == ()
 
 
 def test_a_fold_is_grouped_on_other_photographs():
     fold, grouped = protocols.get("fold:2/5", EPOCHS=3), protocols.get("grouped", EPOCHS=3)
-    assert (fold.name, fold.split) == ("fold2of5", "fold:2/5")
-    assert replace(fold, name="grouped", split="grouped") == grouped
+    assert (fold.name, fold.split, fold.label) == ("fold2of5", "fold:2/5", "fold2of5-epochs=3")
+    assert replace(fold, name="grouped", split="photo") == grouped
+    assert protocols.get("fold2of5", epochs=3) == fold
+
+
+def test_the_label_says_every_value_that_was_replaced():
+    assert protocols.get("paper").label == "paper"
+    assert protocols.get("paper", epochs=20).label == "paper"
+    found = protocols.get("paper", image_size="60x80", learning_rate="3e-4", split="fold:1/5", augmentation="flip")
+    assert found.label == "paper-image_size=60x80-learning_rate=0.0003-split=fold1of5-augmentation=flip"
+    assert protocols.get("grouped", augmentation="none", weights="imagenet").label == (
+        "grouped-augmentation=none-weights=imagenet"
+    )
+    assert replace(protocols.get("paper"), epochs=1).label == "paper-epochs=1"
+
+
+def test_every_knob_is_in_the_label(monkeypatch):
+    other = protocols.get("quick", image_size="76x100", batch_size=7, epochs=7, learning_rate=7, split="photo", limit=7,
+                          schedule="constant", augmentation="flip", norm_momentum=0.7, weights="imagenet")  # fmt: skip
+    assert all(f"-{knob.name}=" in other.label for knob in protocols.KNOBS)
+
+
+def test_a_recipe_of_ones_own_needs_no_registered_name():
+    mine = replace(protocols.get("paper"), name="mine", epochs=3)
+    assert mine.label.startswith("mine-") and mine.label != replace(mine, epochs=4).label
+
+
+def test_a_notebook_asks_by_its_parameters():
+    parameters = {"PROTOCOL": "paper", "EPOCHS": 3, "LIMIT": None, "BATCH_SIZE": 8, "SEED": 1, "other": 5}
+    assert protocols.from_parameters(parameters) == protocols.get("paper", epochs=3, batch_size=8)
+    assert protocols.from_parameters({"PROTOCOL": "paper"}) == protocols.get("paper")
+
+
+def test_what_a_loader_needs():
+    assert protocols.get("paper", limit=8).data == {"image_size": (120, 160), "split": "image", "limit": 8}
 
 
 @pytest.mark.parametrize(
     ("name", "overrides", "culprit"),
     [
-        ("fold:6/5", {}, "K goes from 1 to N"),
+        ("fold:6/5", {}, "K must be from 1 to N"),
         ("fold", {}, "fold:K/N"),
         ("papre", {}, "papre"),
         ("quick", {"EPOCHS": 0}, "epochs=0"),
@@ -48,14 +92,27 @@ def test_a_fold_is_grouped_on_other_photographs():
         ("quick", {"EPOCHS": "many"}, "many"),
         ("quick", {"LEARNING_RATE": -1}, "learning_rate=-1"),
         ("quick", {"LEARNING_RATE": float("nan")}, "nan"),
+        ("quick", {"NORM_MOMENTUM": 1.5}, "norm_momentum=1.5.*between 0 and 1"),
         ("quick", {"IMAGE_SIZE": 64}, "64"),
         ("quick", {"IMAGE_SIZE": (64,)}, "64"),
         ("quick", {"IMAGE_SIZE": "60x0"}, "0"),
+        ("quick", {"SPLIT": "paper"}, "split='paper'"),
+        ("quick", {"SCHEDULE": "step"}, "'constant' or 'cosine'"),
+        ("quick", {"AUGMENTATION": "blur"}, "flip, rotate.*blur"),
+        ("quick", {"WEIGHTS": "noise"}, "'imagenet'"),
         ("quick", {"EPOCH": 3}, "epoch"),
         ("quick", {"name": "mine"}, "name"),
         ("quick", {"BATCH_SIZE": "-4"}, "-4"),
     ],
 )
 def test_what_cannot_work_is_named(name, overrides, culprit):
-    with pytest.raises(ValueError, match=culprit):
+    with pytest.raises(ValueError, match=culprit) as caught:
         protocols.get(name, **overrides)
+    assert "Give" in str(caught.value) or "Choose" in str(caught.value) or "K must" in str(caught.value)
+
+
+def test_a_protocol_checks_itself_however_it_is_made():
+    with pytest.raises(ValueError, match="epochs=0"):
+        replace(protocols.get("quick"), epochs=0)
+    with pytest.raises(ValueError, match="batch_size=None"):
+        replace(protocols.get("quick"), batch_size=None)

@@ -1,222 +1,222 @@
-"""Records: whole or not at all, and checked when read."""
+"""Records: whole or not at all, and refused where they contradict themselves."""
 
-import copy
 import json
+import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from conftest import hand_made
 
-from bloodcell_lib import LESSONS, metrics, records, tables
+from bloodcell_lib import files, models, protocols, records
+from bloodcell_lib.records import Record, RecordError
 
-LABELS = np.array([0, 1, 2, 3] * 5)
-PROBABILITIES = np.eye(4)[np.where(np.arange(20) < 4, 0, LABELS)] * 0.9 + 0.025
-
-
-def part():
-    return metrics.summary(LABELS, PROBABILITIES, np.arange(20), "image")
+NAME = "cnn-quick-epochs=3-seed0"
 
 
-@pytest.fixture
-def record():
-    series = [0.9, 0.5, 0.6]
-    return json.loads(
-        json.dumps(
-            {
-                "model": "cnn",
-                "protocol": "quick",
-                "seed": 0,
-                "backend": "tensorflow",
-                "versions": {},
-                "device": "a processor",
-                "image_size": [60, 80],
-                "parameters": 10,
-                "best_epoch": 2,
-                "dataset": {"name": "sample", "fingerprint": "0", "sizes": {"train": 80, "validation": 20, "test": 20}},
-                "history": {key: series for key in ("loss", "accuracy", "val_loss", "val_accuracy")},
-                "seconds": {"epochs": series, "total": 2.0},
-                "validation": part(),
-                "test": part(),
-                "resumed": False,
-            }
-        )
-    )
+def test_written_and_read_again(tmp_path):
+    made = hand_made(tmp_path / "new")
+    path = made.write()
+    found = Record.read(path)
+    assert path == found.path == tmp_path / "new" / f"{NAME}.json"
+    assert found == made
+    assert all(np.array_equal(values, made.answers[name]) for name, values in found.answers.items())
+    assert sorted(file.name for file in path.parent.iterdir()) == [f"{NAME}.json", f"{NAME}.predictions.npz"]
 
 
-def write(record, folder):
-    return records.write(record, {"probabilities": PROBABILITIES, "labels": LABELS}, folder)
-
-
-def test_written_and_read_again(record, tmp_path):
-    path = write(record, tmp_path)
-    assert path.name == "cnn-quick-seed0.json"
-    found = records.read(path)
-    assert found == record | {"predictions": "cnn-quick-seed0.predictions.npz"}
-    kept = np.load(tmp_path / found["predictions"])
-    assert metrics.confusion(kept["labels"], kept["probabilities"]).tolist() == found["test"]["confusion"]
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["cnn-quick-seed0.json", found["predictions"]]
-
-
-def spoil(record, *path, value=None):
-    record = copy.deepcopy(record)
-    inner = record
+def spoiled(content: dict, *path, value=None) -> dict:
+    content = json.loads(json.dumps(content))
+    inner = content
     for key in path[:-1]:
         inner = inner[key]
     if value is None:
         del inner[path[-1]]
     else:
         inner[path[-1]] = value
-    return record
+    return content
 
 
 @pytest.mark.parametrize(
-    ("path", "value", "message"),
+    ("path", "value", "culprit"),
     [
         (("model",), None, "'model' is a required property"),
+        (("code",), None, "'code' is a required property"),
         (("test", "interval95"), None, "interval95"),
         (("test", "interval95", "unit"), "cell", "test/interval95/unit"),
         (("seed",), -1, "seed"),
-        (("history", "loss"), [1.0], "history"),
-        (("best_epoch",), 4, "best epoch 4"),
-        (("test", "accuracy"), 0.99, "test: confusion"),
-        (("dataset", "sizes", "validation"), 21, "validation: confusion"),
-        (("history", "loss"), [float("nan")] * 3, "not a finite number"),
+        (("history", "loss"), [1.0], "1, 3.* epochs"),
+        (("settings", "epochs"), 20, "3.* epochs.* recipe 20"),  # one, or three, are no run of twenty
+        (("best_epoch",), 3, "epoch 3 .* 2"),
+        (("history", "val_accuracy"), [0.3, 0.425, 0.35], "validation: .* 0.4250 .* 0.85"),  # of another network
+        (("history", "test_loss"), [0.9, 0.2, 0.6], "test: .*loss"),
+        (("test", "accuracy"), 0.86, "test: the accuracy"),
+        (("test", "per_class", "recall"), [1, 1, 1, 1], "test: the recall"),
+        (("dataset", "sizes", "validation"), 21, "validation: 20 images"),
+        (("history", "loss"), [float("nan")] * 3, "not finite"),
     ],
 )
-def test_what_does_not_hold_together_is_named(record, tmp_path, path, value, message):
-    with pytest.raises(records.RecordError, match=message):
-        write(spoil(record, *path, value=value), tmp_path)
+def test_what_contradicts_itself_is_refused(tmp_path, path, value, culprit):
+    file = hand_made(tmp_path).write()
+    file.write_text(json.dumps(spoiled(json.loads(file.read_text()), *path, value=value)))
+    with pytest.raises(RecordError, match=culprit) as caught:
+        Record.read(file)
+    assert str(file) in str(caught.value)
+
+
+@pytest.mark.parametrize("change", [{"best_epoch": 1}, {"protocol": "quick"}, {"protocol": "paper-epochs=3"}])
+def test_nothing_is_written_that_would_be_refused(tmp_path, change):
+    with pytest.raises(RecordError):
+        replace(hand_made(tmp_path), **change).write()
     assert not list(tmp_path.iterdir())
 
 
-def test_half_a_file_is_refused(record, tmp_path):
-    path = write(record, tmp_path)
+def test_half_a_file_is_refused(tmp_path):
+    path = hand_made(tmp_path).write()
     path.write_text(path.read_text()[:200])
-    with pytest.raises(records.RecordError, match=str(path)):
-        records.read(path)
+    with pytest.raises(RecordError, match="not a readable record"):
+        Record.read(path)
 
 
-def test_a_failed_write_leaves_the_old_record(record, tmp_path, monkeypatch):
-    path = write(record, tmp_path)
-    monkeypatch.setattr(records.os, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+def test_a_record_under_another_name_is_refused(tmp_path):
+    path = hand_made(tmp_path).write()
+    with pytest.raises(RecordError, match=f"googlenet.*this is the record of {NAME}"):
+        Record.read(path.rename(tmp_path / "googlenet-quick-seed0.json"))
+
+
+def test_a_failed_write_leaves_the_old_record(tmp_path, monkeypatch):
+    path = hand_made(tmp_path).write()
+    monkeypatch.setattr(files.os, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(OSError, match="No space"):
-        write({**record, "parameters": 11}, tmp_path)
-    assert records.read(path)["parameters"] == 10
+        replace(hand_made(tmp_path), parameters=11).write()
+    assert Record.read(path).parameters == 10
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_table_says_what_the_record_says(record, tmp_path):
-    write(record, tmp_path)
-    write({**record, "seed": 1}, tmp_path)
-    lines = tables.runs(records.read_all(tmp_path)).splitlines()
-    assert len(lines) == 4 and len({len(line) for line in lines}) == 1
-    cells = [cell.strip() for cell in lines[2].strip("|").split("|")]
-    low, high = record["test"]["interval95"]["accuracy"]
-    assert cells[:5] == ["cnn", "sample", "quick", "0", "60x80"]
-    assert f"{100 * record['test']['accuracy']:.1f} [{100 * low:.1f}, {100 * high:.1f}]" in cells
+def test_a_getter_makes_no_folder(tmp_path):
+    with pytest.raises(RecordError, match="typo: no such folder"):
+        records.read_all(tmp_path / "typo")
+    assert not list(tmp_path.iterdir())
+
+
+def damaged(path, **changes):
+    kept = dict(np.load(path))
+    np.savez(path, **{name: values for name, values in (kept | changes).items() if values is not None})
+
+
+@pytest.mark.parametrize(
+    ("changes", "culprit"),
+    [
+        ({"paths": None}, "lack paths"),
+        ({"probabilities": np.roll(np.eye(4), 1)[[0] * 20]}, "confusion matrix of test"),
+        ({"validation_probabilities": None}, "lack validation_probabilities"),
+    ],
+)
+def test_predictions_of_another_run_are_refused(tmp_path, changes, culprit):
+    path = hand_made(tmp_path).write()
+    damaged(tmp_path / f"{NAME}.predictions.npz", **changes)
+    with pytest.raises(RecordError, match=culprit):
+        Record.read(path).answers  # noqa: B018  it reads the file
+
+
+def test_probabilities_count_and_not_the_predicted_class_alone(tmp_path):
+    path = hand_made(tmp_path).write()
+    answers = Record.read(path).answers
+    sharper = answers["probabilities"] ** 2
+    damaged(tmp_path / f"{NAME}.predictions.npz", probabilities=sharper / sharper.sum(1, keepdims=True))
+    with pytest.raises(RecordError, match="loss on test"):
+        Record.read(path).answers  # noqa: B018
+
+
+@pytest.mark.parametrize("content", [b"", b"PK half a file", None])
+def test_damaged_or_missing_predictions_are_named(tmp_path, content):
+    path = hand_made(tmp_path).write()
+    predictions = tmp_path / f"{NAME}.predictions.npz"
+    predictions.unlink() if content is None else predictions.write_bytes(content)
+    with pytest.raises(RecordError, match=r"predictions\.npz: not the predictions of cnn"):
+        Record.read(path).answers  # noqa: B018
+
+
+def network_file(record: Record) -> None:
+    with zipfile.ZipFile(record.path.with_suffix(".keras"), "w") as file:
+        file.writestr("weights", "1234567890")
+
+
+def test_done_is_judged_by_recipe_data_backend_and_code(tmp_path):
+    record = hand_made(tmp_path)
+    path = record.write()
+    assert not records.is_done(path, record.identity)  # no network
+    network_file(record)
+    assert records.is_done(path, record.identity)
+    for other in (
+        replace(record, settings=record.settings | {"learning_rate": 1.0}),
+        replace(record, dataset=record.dataset | {"fingerprint": "1"}),
+        replace(record, backend="jax"),
+        replace(record, code="other"),
+    ):
+        assert not records.is_done(path, other.identity)
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".predictions.npz", ".json"])
+def test_what_is_damaged_is_not_done(tmp_path, suffix):
+    record = hand_made(tmp_path)
+    path = record.write()
+    network_file(record)
+    file = tmp_path / (NAME + suffix)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2 if suffix != ".keras" else 40] ^= 255
+    file.write_bytes(content)
+    assert not records.is_done(path, record.identity)
+    file.unlink()
+    assert not records.is_done(path, record.identity)
+
+
+# Comparable records
+
+PROTOCOL = protocols.get("quick", epochs=3)
 
 
 @pytest.fixture
-def nine(record, tmp_path):
-    """A record of every lesson's network."""
-    for model in LESSONS:
-        images = {
-            "probabilities": PROBABILITIES,
-            "labels": LABELS,
-            "paths": np.arange(20).astype(str),
-            "validation_paths": np.arange(20, 40).astype(str),
-            "validation_probabilities": PROBABILITIES,
-            "validation_labels": LABELS,
-            "photos": np.arange(20).astype(str),
-            "validation_photos": np.arange(20, 40).astype(str),
-        }
-        records.write(
-            {
-                **record,
-                "model": model,
-                "settings": {"epochs": 3},
-                "multiply_adds": 5,
-                "dataset": {**record["dataset"], "classes": list("abcd")},
-                "history": {**record["history"], "test_loss": [1.0] * 3, "test_accuracy": [0.5] * 3},
-                "seconds": {**record["seconds"], "per_image": 0.1},
-            },
-            images,
-            tmp_path,
-        )
+def nine(tmp_path):
+    """A record of every network."""
+    for model in models.names():
+        hand_made(tmp_path, model).write()
+    hand_made(tmp_path, seed=1).write()
+    hand_made(tmp_path, "nasnet", "paper").write()
     return tmp_path
 
 
 def test_comparable_records_come_in_the_order_of_the_lessons(nine):
-    assert [found["model"] for found in records.comparable(nine)] == list(LESSONS)
+    assert [found.model for found in records.comparable(nine, PROTOCOL)] == list(models.names())
 
 
-def test_every_missing_record_is_named(nine):
-    for model in ("resnet50", "cnn"):
-        (nine / f"{model}-quick-seed0.json").unlink()
-    with pytest.raises(records.RecordError, match=r"no record of cnn, resnet50 .*bloodcell run cnn resnet50"):
-        records.comparable(nine)
-    with pytest.raises(records.RecordError, match="seed 1"):
-        records.comparable(nine, seed=1)
+def test_some_networks_can_be_compared_and_one_cannot(nine):
+    for model in models.names()[2:]:
+        (nine / f"{model}-quick-epochs=3-seed0.json").unlink()
+    assert len(records.comparable(nine, PROTOCOL)) == 2
+    with pytest.raises(RecordError, match="seed 1, and there is cnn.*bloodcell run"):
+        records.comparable(nine, PROTOCOL, seed=1)
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"settings": {"epochs": 4}},
-        {"image_size": [60, 81]},
-        {
-            "dataset": {
-                "name": "sample",
-                "fingerprint": "1",
-                "classes": list("abcd"),
-                "sizes": {"train": 80, "validation": 20, "test": 20},
-            }
-        },
-    ],
-)
-def test_a_record_made_under_other_conditions_is_named(nine, change):
-    path = nine / "nasnet-quick-seed0.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | change))
-    with pytest.raises(records.RecordError, match="differ from cnn: nasnet"):
-        records.comparable(nine)
+def test_records_made_under_other_conditions_are_named(nine):
+    path = nine / "nasnet-quick-epochs=3-seed0.json"
+    content = json.loads(path.read_text())
+    content["dataset"]["fingerprint"] = "1"
+    path.write_text(json.dumps(content))
+    with pytest.raises(RecordError, match=r"differ from cnn: nasnet \(data\)"):
+        records.comparable(nine, PROTOCOL)
 
 
 @pytest.mark.parametrize(("part", "culprit"), [("paths", "test images"), ("validation_paths", "validation images")])
 def test_a_differently_split_record_is_named(nine, part, culprit):
-    path = nine / "googlenet-quick-seed0.predictions.npz"
+    path = nine / "googlenet-quick-epochs=3-seed0.predictions.npz"
     kept = dict(np.load(path))
-    np.savez(path, **kept | {part: np.roll(kept[part], 1)})  # another order is the same split
-    assert len(records.comparable(nine)) == 9
-    np.savez(path, **kept | {part: np.char.add(kept[part], "b")})
-    with pytest.raises(records.RecordError, match=f"googlenet .{culprit}"):
-        records.comparable(nine)
-    np.savez(path, probabilities=PROBABILITIES)
-    with pytest.raises(records.RecordError, match="googlenet"):
-        records.comparable(nine)
+    damaged(path, **{part: np.roll(kept[part], 1)})  # another order is the same split
+    assert len(records.comparable(nine, PROTOCOL)) == len(models.names())
+    damaged(path, **{part: np.char.add(kept[part], "b")})
+    with pytest.raises(RecordError, match=f"googlenet .{culprit}"):
+        records.comparable(nine, PROTOCOL)
 
 
-@pytest.mark.parametrize("damage", [b"", b"PK half a file"])
-def test_damaged_predictions_are_named(nine, damage):
-    path = nine / "googlenet-quick-seed0.predictions.npz"
-    path.write_bytes(damage)
-    with pytest.raises(records.RecordError, match="googlenet"):
-        records.comparable(nine)
-
-
-def test_a_record_or_predictions_of_another_run_are_named(nine):
-    path = nine / "googlenet-quick-seed0.predictions.npz"
-    kept = dict(np.load(path))
-    np.savez(path, **kept | {"probabilities": np.roll(PROBABILITIES, 1, axis=1)})
-    with pytest.raises(records.RecordError, match="predictions of googlenet .*confusion matrix of test"):
-        records.comparable(nine)
-    (nine / "googlenet-quick-seed0.json").write_bytes((nine / "cnn-quick-seed0.json").read_bytes())
-    with pytest.raises(records.RecordError, match="holds the record of cnn-quick-seed0"):
-        records.comparable(nine)
-
-
-def test_a_record_that_lacks_what_is_compared_is_named(nine):
-    path = nine / "googlenet-quick-seed0.json"
-    record = json.loads(path.read_text())
-    path.write_text(json.dumps(spoil(record, "multiply_adds")))
-    with pytest.raises(records.RecordError, match="googlenet.*multiply_adds"):
-        records.comparable(nine)
-    assert len(records.read_all(nine)) == 9
+def test_the_best_epoch_has_the_highest_accuracy_and_of_these_the_lowest_loss():
+    history = {"val_accuracy": [0.5, 0.9, 0.9, 0.9, 0.8], "val_loss": [0.2, 0.5, 0.4, 0.6, 0.1]}
+    assert records.best_epoch(history) == 3

@@ -1,12 +1,13 @@
 """Training: its recipe, its best epoch, and a run that was interrupted."""
 
+import json
 from dataclasses import replace
 
 import keras
 import numpy as np
 import pytest
 
-from bloodcell_lib import backend, dataset, models, protocols, records, training
+from bloodcell_lib import backend, codebase, dataset, models, protocols, records, training
 
 SIZE = (24, 32)
 
@@ -24,49 +25,57 @@ def part(seed: int, count: int = 48, shuffle_labels: bool = False) -> dataset.Pa
 
 
 def data(shuffle_test: bool = False) -> dataset.Dataset:
-    return dataset.Dataset(
-        part(0, 96),
-        part(1),
-        part(2, shuffle_labels=shuffle_test),
-        None,
-        dataset.CLASSES,
-        "quadrants",
-        f"f{shuffle_test}",
-        "paper",
-        False,
-    )
+    parts = part(0, 96), part(1), part(2, shuffle_labels=shuffle_test)
+    return dataset.Dataset(*parts, None, dataset.CLASSES, "quadrants", f"f{shuffle_test}", "image", False)
 
 
 def recipe(**overrides) -> protocols.Protocol:
-    return protocols.get("quick", **{"image_size": SIZE, "epochs": 3, "batch_size": 16} | overrides)
+    return protocols.get("quick", **{"image_size": SIZE, "epochs": 3, "batch_size": 16, "limit": 96} | overrides)
 
 
-def train(out, protocol=None, set_=None, **options):
-    keras.utils.set_random_seed(0)
-    network = models.build("cnn", SIZE)
-    set_ = set_ or data()
-    return training.fit(network, set_, protocol or recipe(), out=out, **options), set_
+def train(out, protocol=None, set_=None, seed=0, **options):
+    keras.utils.set_random_seed(seed)
+    network, set_ = models.build("cnn", SIZE), set_ or data()
+    return training.fit(network, set_, protocol or recipe(), seed, out, **options), set_
 
 
-class StopAfter(keras.callbacks.Callback):
-    """An interruption in the middle of an epoch."""
+class Stop(keras.callbacks.Callback):
+    """An interruption: before an epoch begins, or after it and before its state is written."""
 
-    def __init__(self, epochs: int):
+    def __init__(self, epoch: int, written: bool = True):
         super().__init__()
-        self.epochs = epochs
+        self.epoch, self.written = epoch, written
 
     def on_epoch_begin(self, epoch, logs=None):
-        if epoch == self.epochs:
+        if self.written and epoch == self.epoch:
             raise KeyboardInterrupt
+
+    def on_epoch_end(self, epoch, logs=None):
+        if not self.written and epoch == self.epoch:
+            raise KeyboardInterrupt
+
+
+def interrupted(out, protocol=None, epoch=2, **options):
+    with pytest.raises(KeyboardInterrupt):
+        train(out, protocol, callbacks=[Stop(epoch, **options)])
+
+
+def accuracy(network, part):
+    return (network.predict(part.images, verbose=0).argmax(1) == part.labels).mean()
+
+
+def alike(one: dict, two: dict) -> bool:
+    """Whether two histories are the same, times left out."""
+    return all(np.allclose(one[name], two[name], atol=1e-6) for name in one if name != "seconds")
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     out = tmp_path_factory.mktemp("finished")
-    return *train(out, recipe(epochs=6)), out
+    return *train(out, recipe(epochs=6), seed=1), out
 
 
-def test_history_has_a_value_an_epoch(finished, capsys):
+def test_history_has_a_value_per_epoch(finished):
     run, *_ = finished
     assert set(run.history) == {f"{p}{w}" for p in ("", "val_", "test_") for w in ("loss", "accuracy")} | {"seconds"}
     assert {len(values) for values in run.history.values()} == {6}
@@ -74,110 +83,163 @@ def test_history_has_a_value_an_epoch(finished, capsys):
     assert not run.resumed
 
 
-def test_the_checkpoint_is_the_best_epoch_on_validation(finished):
+def test_the_network_and_its_file_are_the_best_epoch_on_validation(finished):
     run, set_, _ = finished
-    best = keras.saving.load_model(run.checkpoint)
-    guess = best.predict(set_.validation.images, verbose=0).argmax(1)
-    assert (guess == set_.validation.labels).mean() == pytest.approx(max(run.history["val_accuracy"]))
-    best = max(run.history["val_accuracy"])
-    equals = [loss for a, loss in zip(run.history["val_accuracy"], run.history["val_loss"], strict=True) if a == best]
-    assert run.history["val_loss"][run.best_epoch - 1] == min(equals)
+    best = run.history["val_accuracy"][run.best_epoch - 1]
+    assert best == max(run.history["val_accuracy"])
+    for network in (run.network, keras.saving.load_model(run.checkpoint)):
+        assert accuracy(network, set_.validation) == pytest.approx(best)
+
+
+def test_a_run_carries_its_seed_into_the_record_and_its_name(finished):
+    run, set_, out = finished
+    record = training.evaluate(run, set_)
+    path = record.write()
+    found = records.Record.read(path)
+    assert path.name == f"{run.name}.json" and found.seed == 1 and run.name.endswith("-seed1")
+    assert found.parameters == models.card("cnn").parameters
+    assert found.test["accuracy"] == pytest.approx(run.history["test_accuracy"][run.best_epoch - 1])
+    assert found.test["interval95"]["unit"] == "image" and found.test_unseen is None
+    assert records.is_done(path, found.identity)
+    assert [found.code, found.backend] == [codebase.digest("cnn"), keras.backend.backend()]
+    left = sorted(file.name for file in out.iterdir())
+    assert left == [f"{run.name}.json", f"{run.name}.keras", f"{run.name}.predictions.npz"]
+
+
+def test_a_run_is_not_evaluated_on_other_data(finished):
+    run, *_ = finished
+    with pytest.raises(ValueError, match="was trained on other data than quadrants"):
+        training.evaluate(run, data(shuffle_test=True))
+
+
+def test_test_is_also_measured_without_the_scenes_of_training(finished):
+    run, set_, _ = finished
+    scenes = np.where(np.arange(48) < 12, set_.train.scenes[:48], set_.test.scenes)
+    scenes[-1] = set_.validation.scenes[5]
+    record = training.evaluate(run, replace(set_, photos_known=True, test=replace(set_.test, scenes=scenes)))
+    assert np.flatnonzero(record.answers["unseen"]).tolist() == list(range(12, 47))
+    correct = record.answers["probabilities"].argmax(1) == set_.test.labels
+    assert record.test_unseen["accuracy"] == pytest.approx(correct[12:47].mean())
+    assert record.test_unseen["interval95"]["units"] == 35 and record.test["interval95"]["units"] == 48
 
 
 def test_a_protocol_sets_the_momentum_of_batch_normalisation(tmp_path):
     for wanted, expected in ((0.7, 0.7), (None, 0.9)):
         network = models.build("cnn", SIZE)
-        training.fit(network, data(), replace(recipe(epochs=1), norm_momentum=wanted), out=tmp_path)
+        training.for_training(network, replace(recipe(), norm_momentum=wanted))
         assert {layer.momentum for layer in network.layers if hasattr(layer, "momentum")} == {expected}
-
-
-def test_of_equal_accuracies_the_lower_loss_is_kept(tmp_path):
-    network = models.build("cnn", SIZE)
-    keep = training.KeepBest(network, tmp_path / "kept.keras", {})
-    kept = []
-    for accuracy, loss in ((0.5, 0.2), (0.9, 0.5), (0.9, 0.4), (0.9, 0.6), (0.8, 0.1)):
-        keep.on_epoch_end(0, {"val_accuracy": accuracy, "val_loss": loss})
-        kept.append((tmp_path / "kept.keras").exists())
-        (tmp_path / "kept.keras").unlink(missing_ok=True)
-    assert kept == [True, True, True, False, False]
-
-
-def test_evaluate_makes_a_sound_record(finished):
-    run, set_, out = finished
-    best = keras.saving.load_model(run.checkpoint)
-    record, predictions = training.evaluate(best, run, set_, recipe(epochs=6))
-    assert records.read(records.write(record, predictions, out))["parameters"] == models.card("cnn").parameters
-    assert record["test"]["accuracy"] == pytest.approx(run.history["test_accuracy"][run.best_epoch - 1])
-    assert record["test"]["loss"] == pytest.approx(run.history["test_loss"][run.best_epoch - 1], rel=1e-4)
-    assert record["test"]["interval95"]["unit"] == "image"
-
-
-def test_test_is_also_measured_without_the_scenes_of_training(finished):
-    run, set_, _ = finished
-    assert "test_apart" not in training.evaluate(keras.saving.load_model(run.checkpoint), run, set_, recipe())[0]
-    scenes = np.where(np.arange(48) < 12, set_.train.scenes[:48], set_.test.scenes)
-    scenes[-1] = set_.validation.scenes[5]
-    known = replace(set_, photos_known=True, test=replace(set_.test, scenes=scenes))
-    record, predictions = training.evaluate(keras.saving.load_model(run.checkpoint), run, known, recipe())
-    assert np.flatnonzero(predictions["apart"]).tolist() == list(range(12, 47))
-    right = predictions["probabilities"].argmax(1) == set_.test.labels
-    assert record["test_apart"]["accuracy"] == pytest.approx(right[12:47].mean())
-    assert record["test_apart"]["interval95"]["units"] == 35 and record["test"]["interval95"]["units"] == 48
-
-
-def test_a_run_leaves_only_its_checkpoint(tmp_path):
-    train(tmp_path, recipe(epochs=1))
-    assert [file.name for file in tmp_path.iterdir()] == ["cnn-quick-seed0.keras"]
 
 
 def test_the_test_set_chooses_nothing(tmp_path):
     runs = [train(tmp_path / str(shuffle), set_=data(shuffle))[0] for shuffle in (False, True)]
-    weights = [keras.saving.load_model(run.checkpoint).get_weights() for run in runs]
     assert runs[0].history["test_loss"] != runs[1].history["test_loss"]
+    weights = [run.network.get_weights() for run in runs]
     assert all(np.array_equal(a, b) for a, b in zip(*weights, strict=True))
 
 
-def test_an_interrupted_run_goes_on(tmp_path):
-    with pytest.raises(KeyboardInterrupt):
-        train(tmp_path, recipe(epochs=4), watchers=[StopAfter(2)])
-    before = next(tmp_path.glob(".*.csv")).read_text().splitlines()
-    run, _ = train(tmp_path, recipe(epochs=4))
-    assert run.resumed and len(run.history["loss"]) == 4
-    first = dict(zip(before[0].split(","), before[1].split(","), strict=True))
-    assert run.history["loss"][0] == float(first["loss"])
-    assert [file.name for file in tmp_path.iterdir()] == ["cnn-quick-seed0.keras"]
-    again, _ = train(tmp_path, recipe(epochs=4))
-    assert not again.resumed
+# The order of the images
 
 
-def test_a_resumed_run_remembers_its_best(tmp_path):
-    with pytest.raises(KeyboardInterrupt):
-        train(tmp_path, watchers=[StopAfter(2)])
-    log = next(tmp_path.glob(".*.csv"))
-    head, one, two = log.read_text().splitlines()
-    cells = dict(zip(head.split(","), one.split(","), strict=True)) | {"val_accuracy": "1.0", "val_loss": "0.0"}
-    perfect = ",".join(cells.values())
-    log.write_text("\n".join([head, perfect, two]) + "\n")
-    kept = (tmp_path / "cnn-quick-seed0.keras").read_bytes()
-    run, _ = train(tmp_path)
-    assert run.best_epoch == 1 and run.checkpoint.read_bytes() == kept
+class Seen(training.Batches):
+    """Batches that note which images they give."""
+
+    rows: list[list[int]] = []
+
+    def on_epoch_begin(self):
+        super().on_epoch_begin()
+        self.rows.append([])
+
+    def __getitem__(self, index):
+        self.rows[-1] += self.order[index * self.size : (index + 1) * self.size].tolist()
+        return super().__getitem__(index)
 
 
-def test_another_recipe_does_not_go_on_with_this_run(tmp_path):
-    with pytest.raises(KeyboardInterrupt):
-        train(tmp_path, watchers=[StopAfter(1)])
-    run, _ = train(tmp_path, recipe(learning_rate=1e-4))
+def test_each_epoch_has_an_order_of_its_own_that_a_resumed_run_has_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "Batches", Seen)
+    monkeypatch.setattr(Seen, "rows", [])
+    train(tmp_path / "whole")
+    whole = [tuple(rows[-96:]) for rows in Seen.rows if len(rows) >= 96]
+    assert len(set(whole)) == 3 and all(sorted(rows) == list(range(96)) for rows in whole)
+    Seen.rows.clear()
+    interrupted(tmp_path / "cut")
+    train(tmp_path / "cut")
+    assert [tuple(rows[-96:]) for rows in Seen.rows if len(rows) >= 96] == whole
+    Seen.rows.clear()
+    train(tmp_path / "other", seed=1)
+    assert not set(whole) & {tuple(rows[-96:]) for rows in Seen.rows}
+
+
+# Interrupted runs
+
+AUGMENTED = {"augmentation": ("flip", "rotate"), "epochs": 4}
+
+
+@pytest.mark.parametrize("written", [True, False], ids=["between epochs", "before the state is written"])
+@pytest.mark.parametrize("overrides", [{"epochs": 4}, AUGMENTED], ids=["plain", "augmented"])
+def test_a_resumed_run_is_the_undisturbed_one(tmp_path, overrides, written):
+    whole, _ = train(tmp_path / "whole", recipe(**overrides))
+    interrupted(tmp_path / "cut", recipe(**overrides), written=written)
+    cut, set_ = train(tmp_path / "cut", recipe(**overrides))
+    assert cut.resumed and not whole.resumed
+    assert alike(cut.history, whole.history) and cut.best_epoch == whole.best_epoch
+    assert all(np.allclose(a, b, atol=1e-6) for a, b in zip(cut.network.weights, whole.network.weights, strict=True))
+    assert accuracy(cut.network, set_.validation) == pytest.approx(max(cut.history["val_accuracy"]))
+
+
+def test_what_is_trained_is_not_trained_again_before_its_record_is_written(tmp_path):
+    first, set_ = train(tmp_path)
+    again, _ = train(tmp_path)
+    assert again.history == first.history and again.resumed
+    training.evaluate(again, set_).write()
+    assert not train(tmp_path)[0].resumed
+
+
+@pytest.mark.parametrize("between", [{"learning_rate": 1e-6}, {"epochs": 1}, {"batch_size": 8}])
+def test_another_run_in_the_folder_does_not_touch_this_one(tmp_path, between):
+    interrupted(tmp_path)
+    other, set_ = train(tmp_path, recipe(**between))
+    training.evaluate(other, set_).write()
+    mine, _ = train(tmp_path)
+    assert mine.resumed and not other.resumed and mine.name != other.name
+    record = training.evaluate(mine, set_)
+    assert record.validation["accuracy"] == pytest.approx(max(mine.history["val_accuracy"]))
+    assert record.write() != training.evaluate(other, set_).write()
+
+
+@pytest.mark.parametrize("change", ["data", "code"])
+def test_the_state_of_a_run_on_other_data_or_code_is_not_resumed(tmp_path, change, monkeypatch, capsys):
+    interrupted(tmp_path)
+    if change == "code":
+        monkeypatch.setattr(codebase, "digest", lambda name: "other")
+    run, _ = train(tmp_path, set_=data(change == "data"))
     assert not run.resumed and len(run.history["loss"]) == 3
+    assert "cannot be resumed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("content", [b"", b"PK cut off", None])
+def test_a_damaged_state_is_said_and_training_starts_anew(tmp_path, content, capsys):
+    interrupted(tmp_path)
+    state = next(tmp_path.glob("*.state.npz"))
+    state.write_bytes(state.read_bytes()[:5000] if content is None else content)
+    run, _ = train(tmp_path)
+    assert not run.resumed and len(run.history["loss"]) == 3
+    assert f"{state.name}: cannot be resumed" in capsys.readouterr().out
+
+
+def test_a_loss_that_becomes_nan_is_an_error_that_leaves_nothing(tmp_path):
+    with pytest.raises(ValueError, match="LEARNING_RATE, which is 1e\\+30"):
+        train(tmp_path, recipe(learning_rate=1e30, epochs=5))
+    assert not list(tmp_path.iterdir())
+
+
+# Recipes
 
 
 def test_random_layers_are_no_part_of_what_is_kept(tmp_path):
-    protocol = recipe(epochs=2, schedule="cosine", augmentation=("flip", "rotate"))
-    run, set_ = train(tmp_path, protocol)
+    run, _ = train(tmp_path, recipe(epochs=2, augmentation=("flip", "rotate")))
     best = keras.saving.load_model(run.checkpoint)
     assert best.count_params() == models.card("cnn").parameters
     assert not [layer for layer in best.layers if layer.name.startswith("random")]
-    guess = best.predict(set_.validation.images, verbose=0).argmax(1)
-    assert (guess == set_.validation.labels).mean() == pytest.approx(max(run.history["val_accuracy"]))
 
 
 def test_auxiliary_heads_add_to_the_training_loss_alone(tmp_path):
@@ -187,18 +249,17 @@ def test_auxiliary_heads_add_to_the_training_loss_alone(tmp_path):
         dataset.Part(np.resize(p.images, (len(p), 32, 32, 3)), p.rows, p.labels, p.photos, p.paths, p.scenes)
         for p in (part(0), part(1), part(2))
     ]
-    set_ = dataset.Dataset(*parts, None, dataset.CLASSES, "noise", "f", "paper", False)
+    set_ = dataset.Dataset(*parts, None, dataset.CLASSES, "noise", "f", "image", False)
     protocol = recipe(image_size=(32, 32), epochs=1, learning_rate=1e-6)  # steps so small that losses compare
     run = training.fit(network, set_, protocol, out=tmp_path)
     assert run.history["loss"][0] > 1.3 * run.history["val_loss"][0]  # 1 + 0.3 + 0.3 times log 4, about
-    best = keras.saving.load_model(run.checkpoint)
-    assert best.count_params() == models.card("googlenet").parameters and len(best.outputs) == 1
-    record, _ = training.evaluate(best, run, set_, protocol)
-    assert record["validation"]["loss"] == pytest.approx(run.history["val_loss"][0], rel=1e-3)
+    assert run.network.count_params() == models.card("googlenet").parameters and len(run.network.outputs) == 1
+    assert training.evaluate(run, set_).validation["loss"] == pytest.approx(run.history["val_loss"][0], rel=1e-3)
 
 
 def test_augmentation_changes_the_images():
     keras.utils.set_random_seed(0)
+    assert set(training.AUGMENTATION) == set(protocols.AUGMENTATIONS)
     for make in training.AUGMENTATION.values():
         images = part(0).images.astype("float32")
         assert np.abs(keras.ops.convert_to_numpy(make()(images, training=True)) - images).max() > 50
@@ -207,13 +268,20 @@ def test_augmentation_changes_the_images():
 
 def test_the_cosine_ends_at_zero():
     protocol = recipe(schedule="cosine", epochs=5)
-    rate = training.optimizer(protocol, 96)._learning_rate
+    rate = training.optimizer(models.build("cnn", SIZE), protocol, 96)._learning_rate
     assert [float(rate(step)) for step in (0, 30)] == pytest.approx([protocol.learning_rate, 0.0], abs=1e-9)
 
 
-def test_a_loss_that_is_no_number_is_an_error(tmp_path):
-    with pytest.raises(ValueError, match="LEARNING_RATE, which is 1e\\+30"):
-        train(tmp_path, recipe(learning_rate=1e30, epochs=5))
+def test_published_weights_move_at_a_tenth_of_the_rate_of_the_new_head():
+    network = models.build("cnn", SIZE)  # any network will do
+    protocol = recipe(weights="imagenet", learning_rate=1e-3, schedule="constant")
+    network.compile(training.optimizer(network, protocol, 96), "sparse_categorical_crossentropy")
+    before = {v.path: keras.ops.convert_to_numpy(v) for v in network.trainable_variables}
+    network.fit(part(0).images, part(0).labels, batch_size=48, verbose=0)  # Adam's first step is the rate itself
+    moved = {v.path: np.abs(keras.ops.convert_to_numpy(v) - before[v.path]).max() for v in network.trainable_variables}
+    head = {v.path for v in models.head(network)}
+    assert len(head) == 2 and all(moved[path] == pytest.approx(1e-3, rel=0.05) for path in head)
+    assert all(moved[path] == pytest.approx(1e-4, rel=0.05) for path in moved.keys() - head)
 
 
 def test_classes_must_match(tmp_path):
@@ -228,10 +296,36 @@ def test_wrong_arithmetic_is_noticed(monkeypatch):
         backend.check_arithmetic()
 
 
-def test_lines_or_curves(monkeypatch, capsys):
-    monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
-    (line,) = training.progress(20)
-    line.on_epoch_end(2, {k: 0.5 for k in ("loss", "accuracy", "val_loss", "val_accuracy", "seconds")})
-    assert capsys.readouterr().out.count("\n") == 1
-    monkeypatch.setenv("JPY_SESSION_NAME", "a notebook")
-    assert isinstance(training.progress(20)[0], training.LiveCurves)
+# The code that training depends on
+
+
+CODE = '''"""A module."""
+
+@register(Card(name="a", notes="A text."))
+def build(x):
+    """Build."""
+    if x < 0:
+        raise ValueError("a text")
+    return conv(x, 64)  # a comment
+'''
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "counts"),
+    [
+        ("A module.", "Another sentence.", False),
+        ("A text.", "Another text.", False),
+        ('"a text"', 'f"{x} is below 0"', False),
+        ("# a comment", "# another", False),
+        ("64", "65", True),
+        ("x < 0", "x < 1", True),
+    ],
+)
+def test_texts_do_not_count_as_code(old, new, counts):
+    assert old in CODE
+    assert (codebase.digest_of(CODE) != codebase.digest_of(CODE.replace(old, new))) == counts
+
+
+def test_each_network_has_a_digest_of_its_own():
+    assert len({codebase.digest(name) for name in models.names()}) == len(models.names())
+    assert json.dumps(codebase.revision())

@@ -1,12 +1,39 @@
 """The networks by name: `names`, `card`, `build`; what they cost and what they look at."""
 
 from importlib import import_module
+from pkgutil import iter_modules
 
-from bloodcell_lib import LESSONS
 from bloodcell_lib.models.maps import class_maps
-from bloodcell_lib.models.registry import Card, auxiliary, build, card, names, register
+from bloodcell_lib.models.registry import (
+    Card,
+    Expected,
+    auxiliary,
+    build,
+    builder,
+    card,
+    check,
+    head,
+    lessons,
+    names,
+    register,
+    table1,
+)
 
-__all__ = ["Card", "auxiliary", "build", "card", "class_maps", "names", "register"]
+__all__ = [
+    "Card",
+    "Expected",
+    "auxiliary",
+    "build",
+    "builder",
+    "card",
+    "check",
+    "class_maps",
+    "head",
+    "lessons",
+    "names",
+    "register",
+    "table1",
+]
 
-for lesson in LESSONS:  # importing a network registers it
-    import_module(f"bloodcell_lib.models.{lesson}")
+for module in iter_modules(__path__):  # importing a network registers it
+    import_module(f"{__name__}.{module.name}")

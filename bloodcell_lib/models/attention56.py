@@ -1,26 +1,26 @@
 """Attention-56, a residual attention network: masks that say where to look."""
 
 import keras
-from keras import layers, ops
+from keras import KerasTensor, layers, ops
 
-from bloodcell_lib.models.registry import Card, register
+from bloodcell_lib.models.registry import Card, Expected, register, table1
 
-# Width, stride of the residual unit in front, halvings in the mask branch.
+# Width, stride of the residual unit before the module, halvings in the mask branch.
 STAGES = ((256, 1, 3), (512, 2, 2), (1024, 2, 1))
 
 
-def norm_relu(x, name: str):
+def norm_relu(x: KerasTensor, name: str) -> KerasTensor:
     """Batch normalisation and ReLU, before a convolution."""
     x = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_norm")(x)
     return layers.ReLU(name=f"{name}_relu")(x)
 
 
-def conv(x, width: int, kernel: int, name: str, strides: int = 1):
+def conv(x: KerasTensor, width: int, kernel: int, name: str, strides: int = 1) -> KerasTensor:
     """Convolution without bias."""
     return layers.Conv2D(width, kernel, strides, "same", use_bias=False, name=f"{name}_conv")(x)
 
 
-def unit(x, width: int, name: str, strides: int = 1):
+def unit(x: KerasTensor, width: int, name: str, strides: int = 1) -> KerasTensor:
     """Pre-activation bottleneck: 1x1, 3x3 and 1x1 convolutions, added to the input.
 
     Source: He et al., Identity Mappings in Deep Residual Networks, figure 4(e). Where the width changes, the
@@ -41,11 +41,11 @@ def unit(x, width: int, name: str, strides: int = 1):
     return layers.Add(name=f"{name}_add")([shortcut, x])
 
 
-def hourglass(x, depth: int, name: str):
+def hourglass(x: KerasTensor, depth: int, name: str) -> KerasTensor:
     """Go down `depth` halvings and back up to the size of `x`, a skip connection at every level between.
 
-    Source: Residual Attention Network, section 3.2 and figure 2. Sides are rounded up on the way down; on
-    the way up a map is resized to the size it had, so that every image size works.
+    Source: Residual Attention Network, section 3.2 and figure 2. Sides are rounded up on the way down; on the
+    way up, a map is resized to the size that it had, so that every image size works.
     """
     height, width, channels = x.shape[1:]
     name = f"{name}{depth}"
@@ -55,15 +55,15 @@ def hourglass(x, depth: int, name: str):
         inner = hourglass(x, depth - 1, name[:-1])
         x = layers.Add(name=f"{name}_join")([unit(x, channels, f"{name}_skip"), inner])
     x = unit(x, channels, f"{name}_up")
-    # Not layers.Resizing: its call has training=True, which a model called without `training` takes over.
+    # Not layers.Resizing: its call defaults to training=True, and a model called without `training` inherits that.
     return ops.image.resize(x, (height, width), interpolation="bilinear")
 
 
-def attention(x, depth: int, name: str):
-    """Attention module: two branches, the mask M says where the trunk T counts more, (1 + M) * T.
+def attention(x: KerasTensor, depth: int, name: str) -> KerasTensor:
+    """Attention module of two branches: the mask M says where the trunk T counts more, (1 + M) * T.
 
-    Source: Residual Attention Network, section 3.1 and equation 3, with p = 1, t = 2, r = 1. M lies in 0..1:
-    M * T alone would weaken the signal from module to module.
+    Source: Residual Attention Network, section 3.1 and equation 3, with p = 1, t = 2, r = 1. M is between 0
+    and 1, so M * T alone would weaken the signal from module to module.
 
     Args:
         x: (batch, height, width, channels).
@@ -85,23 +85,44 @@ def attention(x, depth: int, name: str):
     return unit(x, channels, f"{name}_after")
 
 
+EXPECTED = Expected(
+    parameters_1000=31_883_432,
+    statistics=72_704,
+    multiply_adds=6.2688e9,
+    stages={
+        "stem": (56, 64),
+        "residual1": (56, 256),
+        "attention1": (56, 256),
+        "residual2": (28, 512),
+        "attention2": (28, 512),
+        "residual3": (14, 1024),
+        "attention3": (14, 1024),
+        "residual4": (7, 2048),
+    },
+)
+
+
 @register(
     Card(
         name="attention56",
+        lesson=8,
         title="Attention-56",
         year=2017,
         paper="F. Wang et al., Residual Attention Network for Image Classification, CVPR 2017",
-        idea="A second branch, shaped as an hourglass, learns a mask that says where the first one counts more.",
+        idea="A second branch, shaped like an hourglass, learns a mask that says where the first one counts more.",
         parameters=29_842_628,
         min_side=32,
         preprocessing="pixels / 127.5 - 1",
-        notes="Pre-activation units; masks of three, two and one halvings, resized bilinearly to the map they "
-        "weigh. Batch-norm momentum 0.9, epsilon 1e-5; Glorot initialisation; no dropout; padding 'same', "
-        "so that odd sides are rounded up. These constants are ours: the authors' network file has none.",
+        notes="Pre-activation units; masks of three, two and one halvings, resized bilinearly to the map that they "
+        "weight. Batch-norm momentum 0.9, epsilon 1e-5; Glorot initialisation; no dropout; padding 'same', so "
+        "that odd sides are rounded up. These constants are ours: the authors' network file has none.",
+        norm_momentum=0.9,
+        table1=table1(0.87, 0.89, 0.83, 0.1553, 0.1405, 0.0186),
+        expected=EXPECTED,
     )
 )
-def attention56(inputs, num_classes: int, weights: None = None) -> keras.Model:
-    """Build Attention-56: three times a residual unit and an attention module. Source: table 2.
+def attention56(inputs: KerasTensor, num_classes: int, weights: str | None = None) -> keras.Model:
+    """Build Attention-56: three pairs of a residual unit and an attention module. Source: table 2.
 
     See `models.build`.
     """

@@ -2,17 +2,18 @@
 
 import math
 import re
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import keras
 import pandas as pd
-from keras import layers
+from keras import KerasTensor, layers
 
 NASNET_CELL = re.compile(r"(?:adjust|normal|reduction|separable)_.*?_(stem_\d|reduce_\d+|\d+)$")
 
 
 class Stage(NamedTuple):
-    """A row of the table: `shape` is (height, width, channels) or (channels,) at the stage's end."""
+    """A row of the table: `shape` is the (height, width, channels) or (channels,) of the stage's output."""
 
     name: str
     shape: tuple[int, ...]
@@ -20,11 +21,11 @@ class Stage(NamedTuple):
     multiply_adds: int
 
 
-def layer_multiply_adds(layer) -> int:
-    """Return the multiplications of a convolution or dense layer for one image; 0 for every other layer.
+def layer_multiply_adds(layer: keras.Operation) -> int:
+    """Return the multiply-adds of a convolution or dense layer for one image, 0 for every other layer.
 
-    A kernel is applied once at every position of the output, a depthwise one as well; biases, normalisation,
-    activations, pooling and sums are left out, as in the papers.
+    A kernel, also a depthwise one, is applied once at every position of the output; biases, normalisation,
+    activations, pooling and sums are not counted, as in the papers.
     """
     kernels = [
         getattr(layer, name)
@@ -40,13 +41,13 @@ def multiply_adds(model: keras.Model) -> int:
 
 
 def stages(model: keras.Model) -> list[Stage]:
-    """Return the rows of the model's table, in the order of the data.
+    """Return the rows of the model's table, in the order of the forward pass.
 
-    A stage is what has the same name up to the first underscore, in NASNet the same cell. Between two points
-    that all data flow through, the last name that Keras did not make up holds for all layers; layers without
-    such a name belong to the stage before, right behind the input to a "stem".
+    A stage is a group of layers with the same name up to the first underscore, in NASNet a cell. Between two
+    points that all data pass through, the last name that Keras did not make up holds for all layers; layers
+    without such a name belong to the stage before them, or to a "stem" right after the input.
     """
-    groups: dict[str, list] = {}
+    groups: dict[str, list[keras.Operation]] = {}
     for stage, operation in _by_stage(model):
         groups.setdefault(stage, []).append(operation)
     return [
@@ -61,7 +62,7 @@ def stages(model: keras.Model) -> list[Stage]:
 
 
 def table(model: keras.Model) -> pd.DataFrame:
-    """Return the stages laid out to read: a row each, the total last."""
+    """Return the stages as a table to read: one row per stage, the total last."""
     rows = stages(model)
     rows.append(Stage("total", rows[-1].shape, model.count_params(), multiply_adds(model)))
     return pd.DataFrame(
@@ -74,7 +75,7 @@ def table(model: keras.Model) -> pd.DataFrame:
     )
 
 
-def _by_stage(model: keras.Model):
+def _by_stage(model: keras.Model) -> Iterator[tuple[str, keras.Operation]]:
     """Yield (stage, operation) in order."""
     stage = "input"
     for segment in _segments(model):
@@ -87,8 +88,8 @@ def _by_stage(model: keras.Model):
             yield stage, operation
 
 
-def _stage(operation) -> str | None:
-    """Return the stage that an operation's name tells, or None for a name that Keras gave by itself."""
+def _stage(operation: keras.Operation) -> str | None:
+    """Return the stage that an operation's name gives, or None for a name that Keras made up."""
     kind = type(operation).__name__
     if operation.name in ("pixels", "preprocess") or kind == "Flip":
         return "input"
@@ -98,13 +99,14 @@ def _stage(operation) -> str | None:
     return None if re.fullmatch(rf"{automatic}(_\d+)?", operation.name) else operation.name.split("_")[0]
 
 
-def _segments(model: keras.Model):
-    """Yield the operations in order, cut behind each one whose output is all that the later ones read."""
-    last_use = {}
+def _segments(model: keras.Model) -> Iterator[list[keras.Operation]]:
+    """Yield the operations in order, cut after each one whose output is all that the later ones read."""
+    last_use: dict[int, int] = {}
     for i, operation in enumerate(model.operations):
         for tensor in _flat(operation.input):
             last_use[id(tensor)] = i
-    segment, reach = [], 0
+    segment: list[keras.Operation] = []
+    reach = 0
     for i, operation in enumerate(model.operations):
         segment.append(operation)
         if reach <= i:
@@ -113,5 +115,5 @@ def _segments(model: keras.Model):
         reach = max(reach, *(last_use.get(id(tensor), i) for tensor in _flat(operation.output)))
 
 
-def _flat(tensors) -> list:
+def _flat(tensors: KerasTensor | list[KerasTensor] | tuple[KerasTensor, ...]) -> list[KerasTensor]:
     return list(tensors) if isinstance(tensors, (list, tuple)) else [tensors]

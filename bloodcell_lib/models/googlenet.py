@@ -1,9 +1,9 @@
-"""GoogLeNet: filters of several sizes side by side, and two extra classifiers half-way."""
+"""GoogLeNet: filters of several sizes side by side, and two auxiliary classifiers in the middle."""
 
 import keras
-from keras import layers
+from keras import KerasTensor, layers
 
-from bloodcell_lib.models.registry import Card, register
+from bloodcell_lib.models.registry import Card, Expected, register, table1
 
 # Widths: 1x1, before 3x3, 3x3, before 5x5, 5x5, after pooling; by the stages between the poolings.
 STAGES = (
@@ -20,7 +20,7 @@ STAGES = (
 AUXILIARY = ("inception4a", "inception4d")
 
 
-def conv(x, width: int, kernel: int, name: str, strides: int = 1):
+def conv(x: KerasTensor, width: int, kernel: int, name: str, strides: int = 1) -> KerasTensor:
     """Convolution, batch normalisation, ReLU. Source: Ioffe & Szegedy 2015; the paper itself has biases."""
     x = layers.Conv2D(
         width, kernel, strides, "same", use_bias=False, kernel_initializer="he_normal", name=f"{name}_conv"
@@ -29,8 +29,10 @@ def conv(x, width: int, kernel: int, name: str, strides: int = 1):
     return layers.ReLU(name=f"{name}_relu")(x)
 
 
-def inception(x, one: int, before3: int, three: int, before5: int, five: int, after_pool: int, name: str):
-    """Four branches on the same input: 1x1, 3x3, 5x5 and pooling, the costly ones behind a narrow 1x1.
+def inception(
+    x: KerasTensor, one: int, before3: int, three: int, before5: int, five: int, after_pool: int, *, name: str
+) -> KerasTensor:
+    """Four branches on the same input: 1x1, 3x3, 5x5 and pooling; a narrow 1x1 precedes the costly filters.
 
     Source: Going Deeper with Convolutions, figure 2(b).
 
@@ -53,11 +55,11 @@ def inception(x, one: int, before3: int, three: int, before5: int, five: int, af
     )
 
 
-def head(x, num_classes: int, name: str):
-    """An extra classifier: pooling to 4x4, 1x1 convolution, a hidden layer, dropout, softmax.
+def head(x: KerasTensor, num_classes: int, name: str) -> KerasTensor:
+    """An auxiliary classifier: pooling to 4x4, 1x1 convolution, a hidden layer, dropout, softmax.
 
-    Source: Going Deeper with Convolutions, section 5. The paper pools 5x5 with stride 3: 4x4 from its maps of
-    14x14, but another number of weights at another image size.
+    Source: Going Deeper with Convolutions, section 5. The paper pools 5x5 with stride 3, which gives 4x4
+    for its maps of 14x14, but another number of weights at another image size.
     """
     x = layers.AdaptiveAveragePooling2D((4, 4), name=f"{name}_pool")(x)
     x = layers.Flatten(name=f"{name}_flatten")(conv(x, 128, 1, name))
@@ -66,36 +68,60 @@ def head(x, num_classes: int, name: str):
     return layers.Dense(num_classes, activation="softmax", dtype="float32", name=f"{name}_probabilities")(x)
 
 
-def auxiliary(network: keras.Model, num_classes: int) -> list[keras.KerasTensor]:
-    """Return two softmax outputs, made anew and hung on the ends of inception 4a and 4d.
+def auxiliary(network: keras.Model) -> list[KerasTensor]:
+    """Return two softmax outputs, made anew and attached to the outputs of inception 4a and 4d.
 
-    They bring a gradient to the lower layers in training, where each one's loss counts 0.3, and are left out
-    afterwards. Source: Going Deeper with Convolutions, section 5.
+    They bring a gradient to the lower layers during training and are left out afterwards. Source: Going Deeper
+    with Convolutions, section 5.
     """
+    num_classes = network.output.shape[-1]
     return [
         head(network.get_layer(f"{stage}_concat").output, num_classes, f"auxiliary{number}")
         for number, stage in enumerate(AUXILIARY, 1)
     ]
 
 
+EXPECTED = Expected(
+    parameters_1000=7_020_392,
+    statistics=14_560,
+    multiply_adds=1.58165e9,
+    stages={
+        "conv2": (56, 192),
+        "inception3a": (28, 256),
+        "inception3b": (28, 480),
+        "inception4a": (14, 512),
+        "inception4b": (14, 512),
+        "inception4c": (14, 512),
+        "inception4d": (14, 528),
+        "inception4e": (14, 832),
+        "inception5a": (7, 832),
+        "inception5b": (7, 1024),
+    },
+)
+
+
 @register(
     Card(
         name="googlenet",
+        lesson=6,
         title="GoogLeNet",
         year=2015,
         paper="C. Szegedy et al., Going Deeper with Convolutions, CVPR 2015",
-        idea="Do not choose a filter size: run 1x1, 3x3, 5x5 and pooling side by side and mix them.",
+        idea="Do not choose a filter size: run 1x1, 3x3, 5x5 and pooling side by side and concatenate them.",
         parameters=5_999_492,
         min_side=32,
         preprocessing="pixels / 127.5 - 1",
-        notes="Two auxiliary heads in training only, each one's loss times 0.3, pooled to 4x4 at every size. "
-        "Deviations: batch normalisation (momentum 0.9, epsilon 1e-3) in place of biases and local "
-        "response normalisation; He initialisation. True 5x5 filters; dropout 0.4, in the heads 0.7; "
-        "padding 'same'.",
+        notes="Two auxiliary heads during training only, pooled to 4x4 at every image size. Deviations: batch "
+        "normalisation (momentum 0.9, epsilon 1e-3) instead of biases and local response normalisation; He "
+        "initialisation. True 5x5 filters; dropout 0.4, in the auxiliary heads 0.7; padding 'same'.",
+        norm_momentum=0.9,
+        auxiliary_weight=0.3,  # section 5 of the paper
+        table1=table1(0.96, 0.96, 0.86, 0.9427, 0.0419, 0.0375),
+        expected=EXPECTED,
     ),
     auxiliary=auxiliary,
 )
-def googlenet(inputs, num_classes: int, weights: None = None) -> keras.Model:
+def googlenet(inputs: KerasTensor, num_classes: int, weights: str | None = None) -> keras.Model:
     """Build GoogLeNet with batch normalisation and without its auxiliary heads. Source: table 1.
 
     See `models.build`.

@@ -1,17 +1,39 @@
-"""A register of networks: a card that says what a network is, and the function that builds it."""
+"""The registry of networks: a card that says what a network is, and the function that builds it."""
 
+import operator
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from bloodcell_lib.backend import keras
+
+Builder = Callable[..., keras.Model]
+Heads = Callable[[keras.Model], list[keras.KerasTensor]]
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What the tests expect of a network, from a reference implementation or the tables of its paper.
+
+    `parameters_1000` counts all weights for 1000 classes, `statistics` the moving means and variances among
+    them; `multiply_adds` are of one 224x224 image and 4 classes; `stages` maps the name of a stage to the side
+    and the channels of its output for a 224x224 image. The tests skip what is None or not listed.
+    """
+
+    parameters_1000: int | None = None
+    statistics: int | None = None
+    multiply_adds: float | None = None
+    stages: dict[str, tuple[int, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Card:
-    """What a network is, and what it needs.
+    """What a network is, and what is expected of it.
 
-    `parameters` counts all weights, batch-norm statistics included, for 4 classes and 3 channels;
-    `image_size` is the default (height, width) in pixels; `min_side` the smallest legal side.
+    `parameters` counts all weights, batch-norm statistics included, for 4 classes and 3 channels; `min_side` is
+    the smallest legal side in pixels; `norm_momentum` is that of every batch normalisation, None where there is
+    none; `imagenet` says whether Keras publishes weights. `lesson` is the number of the network's notebook,
+    `table1` its row in the paper, `auxiliary_weight` the factor of each auxiliary head's loss.
     """
 
     name: str
@@ -24,35 +46,83 @@ class Card:
     preprocessing: str
     notes: str = ""
     imagenet: bool = False
-    image_size: tuple[int, int] = (120, 160)
+    norm_momentum: float | None = None
+    auxiliary_weight: float | None = None
+    lesson: int | None = None
+    table1: dict[str, float] | None = None
+    expected: Expected = Expected()
 
 
-_NETWORKS: dict[str, tuple[Card, Callable, Callable | None]] = {}
+class _Network(NamedTuple):
+    card: Card
+    builder: Builder
+    heads: Heads | None
 
 
-def register(card: Card, auxiliary: Callable | None = None) -> Callable:
-    """Return a decorator that puts `builder(inputs, num_classes, weights) -> keras.Model` on the list.
+_NETWORKS: dict[str, _Network] = {}
+
+
+def table1(
+    accuracy: float, val_accuracy: float, test_accuracy: float, loss: float, val_loss: float, test_loss: float
+) -> dict[str, float]:
+    """Return a row of the paper's Table 1, under the names that a record's history has.
+
+    Source: Hemodynamic Analysis and Diagnosis Based on Multi-Deep Learning Models (2022). It gives accuracies in
+    whole percents and does not say of which epoch.
+    """
+    return {
+        "accuracy": accuracy,
+        "val_accuracy": val_accuracy,
+        "test_accuracy": test_accuracy,
+        "loss": loss,
+        "val_loss": val_loss,
+        "test_loss": test_loss,
+    }
+
+
+def register(card: Card, auxiliary: Heads | None = None) -> Callable[[Builder], Builder]:
+    """Return a decorator that adds `builder(inputs, num_classes, weights) -> keras.Model` to the registry.
+
+    The builder starts from pixels 0..255 and ends in a float32 softmax. `class_maps` needs two of its layers by
+    name: "pool", a mean over all positions, and "probabilities", the softmax.
 
     Args:
         card: what the network is.
-        auxiliary: `(network, num_classes) -> list[keras.KerasTensor]`, softmax outputs for training only.
+        auxiliary: `(network) -> list[keras.KerasTensor]`, the softmax outputs of auxiliary heads, made anew at each
+            call; their weight stands on the card.
 
     Raises:
-        ValueError: the name is taken.
+        ValueError: the name or the lesson is taken, or heads and their weight do not come together.
     """
 
-    def add(builder: Callable) -> Callable:
+    def add(builder: Builder) -> Builder:
         if card.name in _NETWORKS:
             raise ValueError(f"a network named {card.name!r} is registered already: choose another name.")
-        _NETWORKS[card.name] = card, builder, auxiliary
+        taken = {network.card.lesson: name for name, network in _NETWORKS.items()}
+        if card.lesson is not None and card.lesson in taken:
+            raise ValueError(
+                f"{card.name} cannot be lesson {card.lesson}, which is {taken[card.lesson]}: choose another number."
+            )
+        if (auxiliary is None) != (card.auxiliary_weight is None):
+            raise ValueError(
+                f"{card.name} has {'no ' if auxiliary is None else ''}auxiliary heads and "
+                f"auxiliary_weight={card.auxiliary_weight}. Give both or neither."
+            )
+        _NETWORKS[card.name] = _Network(card, builder, auxiliary)
         return builder
 
     return add
 
 
 def names() -> list[str]:
-    """Return the networks' names, in the order of the lessons."""
-    return list(_NETWORKS)
+    """Return the names of all networks: the lessons in their order, then the others as they were registered."""
+    return lessons() + [name for name, network in _NETWORKS.items() if network.card.lesson is None]
+
+
+def lessons() -> list[str]:
+    """Return the names of the networks that have a lesson, in the order of the lessons."""
+    numbered = [network.card for network in _NETWORKS.values() if network.card.lesson is not None]
+    return [card.name for card in sorted(numbered, key=operator.attrgetter("lesson"))]
 
 
 def card(name: str) -> Card:
@@ -63,7 +133,34 @@ def card(name: str) -> Card:
     """
     if name not in _NETWORKS:
         raise ValueError(f"no network is named {name!r}. Choose one of: {', '.join(names())}.")
-    return _NETWORKS[name][0]
+    return _NETWORKS[name].card
+
+
+def builder(name: str) -> Builder:
+    """Return the function that builds a network. For the error, see `card`."""
+    card(name)
+    return _NETWORKS[name].builder
+
+
+def check(name: str, image_size: tuple[int, int], num_classes: int = 4, weights: str | None = None) -> None:
+    """Check what `build` is to be called with, without building.
+
+    Raises:
+        ValueError: the name, size, class count or weights cannot work.
+    """
+    about = card(name)
+    if len(image_size) != 2 or not all(isinstance(side, int) and side >= about.min_side for side in image_size):
+        raise ValueError(
+            f"{name} cannot take image_size={image_size!r}. Give (height, width) in whole pixels, "
+            f"each at least {about.min_side}."
+        )
+    if not isinstance(num_classes, int) or num_classes < 2:
+        raise ValueError(f"num_classes={num_classes!r} cannot be used. Give a whole number, at least 2.")
+    if weights not in ((None, "imagenet") if about.imagenet else (None,)):
+        raise ValueError(
+            f"{name} has no weights {weights!r}. "
+            + ("Give None or 'imagenet'." if about.imagenet else "None are published; give None and train it.")
+        )
 
 
 def build(
@@ -72,7 +169,7 @@ def build(
     """Build an uncompiled network, preprocessing inside.
 
     Args:
-        name: one of `names()`.
+        name: one of `names()`, and the name of the model.
         image_size: height and width of the images in pixels.
         num_classes: width of the softmax.
         weights: None to start at random, or "imagenet" where Keras publishes such weights.
@@ -84,31 +181,29 @@ def build(
     Raises:
         ValueError: the name, size, class count or weights cannot work.
     """
-    about = card(name)
-    if len(image_size) != 2 or not all(isinstance(s, int) and s >= about.min_side for s in image_size):
-        raise ValueError(
-            f"{name} cannot take image_size={image_size!r}. Give (height, width) in whole pixels, "
-            f"each at least {about.min_side}."
-        )
-    if not isinstance(num_classes, int) or num_classes < 2:
-        raise ValueError(f"num_classes={num_classes!r} cannot be used. Give a whole number, 2 at least.")
-    if weights not in ((None, "imagenet") if about.imagenet else (None,)):
-        raise ValueError(
-            f"{name} has no weights {weights!r}. "
-            + ("Give None or 'imagenet'." if about.imagenet else "None are published; give None and train it.")
-        )
-    inputs = keras.Input((*image_size, 3), name="pixels")
-    return _NETWORKS[name][1](inputs, num_classes, weights)
+    check(name, image_size, num_classes, weights)
+    about, builder, heads = _NETWORKS[name]
+    network = builder(keras.Input((*image_size, 3), name="pixels"), num_classes, weights)
+    network.name = name
+    if heads:  # a plain function, which Keras neither tracks nor saves
+        network.auxiliary_heads = lambda: (heads(network), about.auxiliary_weight)
+    return network
 
 
-def auxiliary(network: keras.Model) -> list[keras.KerasTensor]:
-    """Return the softmax outputs that only training has, made anew at each call; none for most networks.
+def auxiliary(network: keras.Model) -> tuple[list[keras.KerasTensor], float]:
+    """Return the softmax outputs that only training has, and the factor of each one's loss.
 
     Args:
-        network: what `build` returned, or the same loaded from a file.
+        network: what `build` returned. A network that was loaded from a file or cloned has no heads any more.
 
     Returns:
-        Outputs for `keras.Model(network.input, [network.output, *outputs])`, which shares the variables.
+        (outputs, weight): outputs for `keras.Model(network.input, [network.output, *outputs])`, which shares the
+            variables, made anew at each call; ([], 0.0) for a network without auxiliary heads.
     """
-    _, _, make = _NETWORKS.get(network.name, (None, None, None))
-    return make(network, network.output.shape[-1]) if make else []
+    make = getattr(network, "auxiliary_heads", None)
+    return make() if make else ([], 0.0)
+
+
+def head(network: keras.Model) -> list[keras.Variable]:
+    """Return the variables of the classifier, which published weights never include: the last layer with weights."""
+    return next(layer.trainable_variables for layer in reversed(network.layers) if layer.weights)

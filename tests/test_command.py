@@ -9,7 +9,9 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
-from bloodcell_lib import cli, suite
+from bloodcell_lib import files, protocols
+from bloodcell_lib.backend import keras
+from bloodcell_lib.command import cli, runner
 
 KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}}
 PARAMETERS = "PROTOCOL, DATA, SEED, OUT = 'quick', None, 0, None"
@@ -28,7 +30,7 @@ def shelf(tmp_path, monkeypatch, own_folder):
     notebook(folder / "00_good.ipynb", "print(SEED, OUT)", f"open({str(tmp_path / 'ran')!r}, 'a').write('x')")
     notebook(folder / "01_bad.ipynb", "raise RuntimeError('the culprit')", "print('never')")
     notebook(folder / "02_last.ipynb", "print(DATA)")
-    monkeypatch.setattr(suite, "notebooks_dir", lambda: folder)
+    monkeypatch.setattr(files, "shipped", lambda what: folder)
     return folder
 
 
@@ -71,16 +73,70 @@ def test_the_reader_of_records_comes_last_and_is_never_skipped(shelf, tmp_path, 
         assert lines[-1][1] == "01_comparison" and [line[2] for line in lines] == states
 
 
-def test_numbers_given_as_text_reach_the_notebook_as_numbers(shelf, tmp_path, own_folder):
-    job, *_ = suite.plan(
-        ["good"], data=str(own_folder), out=tmp_path / "out", epochs="2", image_size="75x100", learning_rate="1e-4"
-    )
-    assert [job.parameters[name] for name in ("EPOCHS", "IMAGE_SIZE", "LEARNING_RATE")] == [2, [75, 100], 1e-4]
+def planned(tmp_path, own_folder, protocol="quick", wanted=("good",), **overrides) -> runner.Job:
+    recipe = protocols.get(protocol, **overrides)
+    return runner.plan(list(wanted), recipe, str(own_folder), out=tmp_path / "out")[0]
+
+
+def test_values_that_were_replaced_reach_the_notebook_and_no_others(shelf, tmp_path, own_folder):
+    job = planned(tmp_path, own_folder, epochs="2", image_size="75x101", learning_rate="1e-4", augmentation="flip")
+    knobs = {name: value for name, value in job.parameters.items() if name not in ("PROTOCOL", "DATA", "SEED", "OUT")}
+    assert knobs == {"EPOCHS": 2, "IMAGE_SIZE": [75, 101], "LEARNING_RATE": 1e-4, "AUGMENTATION": ["flip"]}
 
 
 def test_a_fold_has_files_of_its_own(shelf, tmp_path, own_folder):
-    job, *_ = suite.plan(["good"], "fold:2/5", str(own_folder), out=tmp_path / "out")
-    assert job.output.name == "00_good-fold2of5-seed0.ipynb" and job.parameters["PROTOCOL"] == "fold:2/5"
+    job = planned(tmp_path, own_folder, "fold:2/5")
+    assert job.output.name == "00_good-fold2of5-seed0.ipynb"
+    assert protocols.get(job.parameters["PROTOCOL"]).split == "fold:2/5"
+
+
+LESSON = """
+from bloodcell_lib import dataset, models, protocols, training
+import keras
+protocol = protocols.from_parameters(globals())
+data = dataset.load(DATA, seed=SEED, **protocol.data)
+keras.utils.set_random_seed(SEED)
+network = models.build("cnn", protocol.image_size, len(data.classes), protocol.weights)
+training.evaluate(training.fit(network, data, protocol, SEED, OUT), data).write()
+"""
+
+
+def test_a_lesson_is_done_as_its_record_says(shelf, tmp_path, own_folder, monkeypatch):
+    """Not by its text; and neither after another recipe, backend or code, nor without its files."""
+    notebook(shelf / "01_cnn.ipynb", LESSON)
+    job = planned(tmp_path, own_folder, wanted=["cnn"], epochs=1, image_size="16x16")
+    assert not runner.is_done(job) and runner.execute(job).error == ""
+    assert job.record.name == "cnn-quick-image_size=16x16-epochs=1-seed0.json"
+
+    def done(**overrides):
+        return runner.is_done(planned(tmp_path, own_folder, wanted=["cnn"], image_size="16x16", epochs=1, **overrides))
+
+    assert done()
+    notebook(shelf / "01_cnn.ipynb", LESSON, "print('one more sentence')")
+    assert done() and not done(batch_size=4)
+    with monkeypatch.context() as patch:  # the protocol itself is changed
+        patch.setitem(protocols.PROTOCOLS, "quick", protocols.get("quick", learning_rate=1.0))
+        assert not done()
+    with monkeypatch.context() as patch:
+        patch.setattr(keras.backend, "backend", lambda: "other")
+        assert not done()
+    with monkeypatch.context() as patch:
+        patch.setattr(runner.codebase, "digest", lambda name: "other")
+        assert not done()
+    assert done()
+    job.record.with_suffix(".predictions.npz").unlink()
+    assert not done()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "culprit"),
+    [({"image_size": "15x16"}, "cnn.*at least 16"), ({"weights": "imagenet"}, "cnn has no weights 'imagenet'")],
+)
+def test_what_a_network_cannot_take_is_refused_before_anything_starts(shelf, tmp_path, own_folder, overrides, culprit):
+    notebook(shelf / "01_cnn.ipynb", LESSON)
+    with pytest.raises(ValueError, match=culprit):
+        planned(tmp_path, own_folder, wanted=["good", "cnn"], **overrides)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_failed_notebook_is_tried_again(shelf, tmp_path, own_folder, capsys):
@@ -106,15 +162,21 @@ def test_a_dead_kernel_is_one_failure(shelf, tmp_path, own_folder, capsys):
         (["run", "--data", "/no/such/place"], "/no/such/place"),
         (["data", "--data", "/no/such/place"], "/no/such/place"),
         (["table", "{empty}"], "bloodcell run cnn"),
+        (["table", "{empty}/typo"], "typo: no such folder"),
+        (["run", "--out", "{empty}/file"], "file: cannot be written"),
+        (["run", "--out", "{empty}/file/below"], "below: cannot be written"),
     ],
 )
 def test_what_cannot_start_says_why(shelf, tmp_path, own_folder, capsys, arguments, culprit):
-    arguments = [a.format(empty=tmp_path) for a in arguments]
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty/file").touch()
+    arguments = [a.format(empty=tmp_path / "empty") for a in arguments]
     if arguments[0] == "run":
-        arguments += ["--out", str(tmp_path / "out")] + ([] if "--data" in arguments else ["--data", str(own_folder)])
+        arguments += [] if "--out" in arguments else ["--out", str(tmp_path / "out")]
+        arguments += [] if "--data" in arguments else ["--data", str(own_folder)]
     status, said, complaint = bloodcell(capsys, *arguments)
     assert status == 2 and culprit in complaint and complaint.count("\n") == 1 and not said
-    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+    assert not (tmp_path / "out").exists() and [file.name for file in (tmp_path / "empty").iterdir()] == ["file"]
 
 
 @pytest.mark.parametrize("wrong", [["--seed", "-1"], ["--jobs", "0"], ["--no-such"], []])
@@ -124,6 +186,13 @@ def test_usage_errors_exit_2(wrong, capsys):
     assert stop.value.code == 2
 
 
+def test_every_knob_of_a_protocol_is_an_option(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["run", "--help"])
+    said = capsys.readouterr().out
+    assert all(f"--{knob.name.replace('_', '-')} " in said for knob in protocols.KNOBS)
+
+
 def test_data_says_what_there_is(own_folder, capsys):
     status, said, _ = bloodcell(capsys, "data", "--data", str(own_folder))
     assert status == 0 and "photographs behind them: unknown" in said
@@ -131,7 +200,7 @@ def test_data_says_what_there_is(own_folder, capsys):
 
 def test_help_everywhere_and_as_a_module():
     env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
-    for command in ([], ["run"], ["data"], ["table"]):
+    for command in ([], ["run"], ["data"], ["table"], ["notebooks"]):
         done = subprocess.run(
             [sys.executable, "-m", "bloodcell_lib", *command, "--help"],
             env=env,

@@ -1,0 +1,1 @@
+"""The command `bloodcell`. It imports the library, never the reverse."""

@@ -1,0 +1,137 @@
+"""The command `bloodcell`: data, run, table, notebooks."""
+
+import argparse
+import os
+import sys
+from collections import Counter
+
+from bloodcell_lib import __version__
+
+DATA_HELP = 'a zip, a folder, "kaggle" or "sample" (default: BLOODCELL_DATA, a downloaded archive, or the sample)'
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command and return its exit status: 0, 1 where a notebook failed, 2 where it cannot start."""
+    options = _parser().parse_args(arguments)
+    try:
+        return options.command(options)
+    except ValueError as error:  # DatasetError, RecordError, RunnerError: each says what to do
+        print(f"bloodcell: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("bloodcell: interrupted; the same command resumes here.", file=sys.stderr)
+        return 130
+
+
+def data(options: argparse.Namespace) -> int:
+    """Say what the data are; draw or download them if need be."""
+    from bloodcell_lib import dataset
+
+    index = dataset.describe(options.data)
+    counts = Counter((entry.split, entry.label) for entry in index.entries)
+    print(f"{index.name}: {len(index.entries):,} images in {index.source.root}")
+    width = max(map(len, index.classes))
+    print(f"{'':12} " + " ".join(f"{name:>{width}}" for name in index.classes))
+    for split in sorted({split for split, _ in counts}):
+        print(f"{split or 'images':12} " + " ".join(f"{counts[split, name]:>{width},}" for name in index.classes))
+    photos = set(index.photos.values())
+    print(f"photographs behind them: {len(photos) or f'unknown: {index.why_no_photos}'}")
+    if photos:
+        print(f"different scenes: {len({index.scenes.get(photo, photo) for photo in photos})}")
+    print(f"fingerprint: {index.fingerprint}")
+    return 0
+
+
+def run(options: argparse.Namespace) -> int:
+    """Execute notebooks and end with the table of what this batch made."""
+    os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")
+    from bloodcell_lib import protocols, records
+    from bloodcell_lib.command import runner, tables
+
+    knobs = {knob.name: getattr(options, knob.name) for knob in protocols.KNOBS}
+    protocol = protocols.get(options.protocol, **knobs)
+    jobs = runner.plan(options.notebook, protocol, options.data, options.seed, options.out)
+    outcomes = runner.run(jobs, options.jobs)
+    made = [job.record for job in jobs if job.record and job.identity and records.is_done(job.record, job.identity)]
+    if made:
+        print(f"\n{tables.text(tables.runs(list(map(records.Record.read, made))))}")
+    failed = sum(outcome.state == "failed" for outcome in outcomes)
+    print(
+        f"\n{len(outcomes) - failed} of {len(outcomes)} notebooks executed; their copies and records are in "
+        f"{jobs[0].output.parent}"
+    )
+    return 1 if failed else 0
+
+
+def table(options: argparse.Namespace) -> int:
+    """Print the table of records."""
+    from bloodcell_lib import files, records
+    from bloodcell_lib.command import tables
+
+    found = records.read_all(options.folder)
+    if not found:
+        raise ValueError(f"no record in {files.out_dir(options.folder)}. Make one with: bloodcell run cnn")
+    print(tables.everything(found))
+    return 0
+
+
+def notebooks(options: argparse.Namespace) -> int:
+    """Copy the notebooks into a folder."""
+    from bloodcell_lib import files
+
+    for path in files.copy_notebooks(options.folder):
+        print(path)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="bloodcell",
+        description="Learn, and honestly measure, how deep networks classify white blood cells.",
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    one = commands.add_parser("data", help="say what the data are; draw or download them if need be")
+    one.add_argument("--data", help=DATA_HELP)
+    one.set_defaults(command=data)
+
+    one = commands.add_parser("run", help="execute notebooks headless, skipping what is done; end with the table")
+    _run_options(one)
+    one.set_defaults(command=run)
+
+    one = commands.add_parser("table", help="print the records of a folder as a table")
+    one.add_argument("folder", nargs="?", help="default: runs/")
+    one.set_defaults(command=table)
+
+    one = commands.add_parser("notebooks", help="copy the notebooks into a folder of your own")
+    one.add_argument("folder")
+    one.set_defaults(command=notebooks)
+    return parser
+
+
+def _run_options(parser: argparse.ArgumentParser) -> None:
+    from bloodcell_lib.protocols import KNOBS, PROTOCOLS
+
+    parser.add_argument("notebook", nargs="*", help="model, number, name or path of a notebook; none means all")
+    names = f"{', '.join(PROTOCOLS)}, or fold:K/N"
+    parser.add_argument("--protocol", default="quick", help=f"{names} (default: %(default)s)")
+    parser.add_argument("--data", help=DATA_HELP)
+    parser.add_argument("--seed", type=_whole, default=0, help="default: %(default)s")
+    parser.add_argument("--out", help="folder of executed notebooks, records and networks (default: runs/)")
+    parser.add_argument("--jobs", type=_positive, default=1, help="notebooks at a time (default: %(default)s)")
+    group = parser.add_argument_group("values of the protocol to replace")
+    for knob in KNOBS:
+        group.add_argument(f"--{knob.name.replace('_', '-')}", metavar="VALUE", help=knob.metadata["help"])
+
+
+def _whole(text: str) -> int:
+    if not text.isdecimal() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to {2**32 - 1}")
+    return int(text)
+
+
+def _positive(text: str) -> int:
+    if not _whole(text):
+        raise argparse.ArgumentTypeError("1 at least")
+    return int(text)

@@ -1,0 +1,182 @@
+"""The page of measured results: README.md and a figure beside the records, made from them alone."""
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+
+from bloodcell_lib import files, metrics, models, plots, records
+from bloodcell_lib.command import tables
+from bloodcell_lib.records import Record
+
+PAGE = """# Measured results
+
+This page is made from the records in this folder by `bloodcell table {folder} --write`. Each record is a JSON file with
+the recipe, the data, the code and every metric of a run; the predictions beside it give every metric again without
+training. Accuracies are in percent. Unless a column says *last*, they are those of the epoch that was best on
+validation. Brackets hold 95 % intervals over photographs (unit "photo") or images.
+
+## Beside the paper
+
+The rows of the paper's Table 1, and our runs by the same recipe: Adam at 1e-4, 20 epochs, a random split by image.
+
+{paper}
+
+## What a validation set is worth
+
+The same network, recipe and seed, with TRAIN divided by image, as in the paper, or by photograph. By image, validation
+shows copies of training photographs. The difference is validation minus test, in points, averaged over seeds.
+
+{leak}
+
+![Validation and test accuracy by image and by photograph](leak.svg)
+
+## Seeds and folds
+
+Over seeds, mean ± standard deviation: the luck of training. The brackets are the luck of the test photographs.
+
+{seeds}
+
+All folds together: TRAIN and TEST pooled, and each photograph tested once, by a network that was trained on neither it
+nor another photograph of the same scene.
+
+{folds}
+
+## Every run
+
+{runs}
+
+{machines}
+"""
+
+
+def write(folder: Path) -> list[Path]:
+    """Write README.md and leak.svg into a folder of records, and return their paths.
+
+    Raises:
+        RecordError: a record is not sound, or there is none.
+    """
+    found = records.read_all(folder)
+    if not found:
+        raise records.RecordError(f"{folder}: no record to make a page of.")
+    figure = draw_leak(found)
+    with files.replacing(folder / "leak.svg") as part:
+        figure.savefig(part, metadata={"Date": None})
+    plt.close(figure)
+    with files.replacing(folder / "README.md") as part:
+        part.write_text(page(found, folder), encoding="utf-8")
+    return [folder / "README.md", folder / "leak.svg"]
+
+
+def page(found: list[Record], folder: Path) -> str:
+    """Return the text of README.md."""
+    frames = {"paper": beside_paper, "leak": leak, "seeds": tables.seeds, "folds": tables.folds, "runs": tables.runs}
+    shown = {name: tables.text(make(found)) or "*Not measured yet.*" for name, make in frames.items()}
+    machines = "; ".join(
+        f"{len(group)} on {name}" for name, group in pd.Series(found).groupby([r.device for r in found])
+    )
+    return PAGE.format(**shown, folder=folder.name, machines=f"Runs by machine: {machines}.")
+
+
+def beside_paper(found: list[Record]) -> pd.DataFrame:
+    """Return the paper's Table 1 beside the runs by its recipe, in percent: one row per network, size and seed."""
+    rows = []
+    for record in found:
+        row = models.card(record.model).table1 if record.model in models.names() else None
+        if row and record.settings["name"] == "paper" and record.settings["split"] == "image":
+            paper = " / ".join(f"{100 * row[key]:.0f}" for key in ("accuracy", "val_accuracy", "test_accuracy"))
+            rows.append({
+                "network": record.model, "size": tables.size(record), "seed": record.seed,
+                "paper: train / validation / test": paper,
+                "train, last": f"{100 * record.history['accuracy'][-1]:.1f}",
+                "validation": tables.with_interval(record.validation), "test": tables.with_interval(record.test),
+                "best epoch": record.best_epoch,
+            })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def pairs(found: list[Record]) -> list[tuple[Record, Record]]:
+    """Return the runs by image and by photograph that differ in nothing else."""
+
+    def alike(record: Record) -> tuple:
+        settings = {name: value for name, value in record.settings.items() if name != "split"}
+        return record.model, record.seed, record.dataset["fingerprint"], str(settings)
+
+    by_photo = {alike(record): record for record in found if record.settings["split"] == "photo"}
+    by_image = [record for record in found if record.settings["split"] == "image"]
+    return [(record, by_photo[alike(record)]) for record in by_image if alike(record) in by_photo]
+
+
+def leak(found: list[Record]) -> pd.DataFrame:
+    """Return validation and test accuracy by image and by photograph, in percent, averaged over seeds."""
+    rows = [
+        {"network": one.model, "size": tables.size(one), "protocol": one.settings["name"], "seeds": str(one.seed)}
+        | {f"{part}, {how}": 100 * getattr(r, part)["accuracy"] for r, how in ((one, "by image"), (two, "by photo"))
+           for part in ("validation", "test")}
+        for one, two in pairs(found)
+    ]  # fmt: skip
+    if not rows:
+        return pd.DataFrame()
+    keys = ["network", "size", "protocol"]
+    frame = pd.DataFrame(rows).groupby(keys, sort=False).agg(
+        lambda column: ", ".join(column) if column.name == "seeds" else column.mean()
+    ).reset_index()  # fmt: skip
+    for how in ("by image", "by photo"):
+        difference = frame[f"validation, {how}"] - frame[f"test, {how}"]
+        frame.insert(len(frame.columns), f"difference, {how}", difference.map("{:+.1f}".format))
+    return frame.map(lambda value: f"{value:.1f}" if isinstance(value, float) else value)
+
+
+def draw_leak(found: list[Record]) -> plt.Figure:
+    """Draw validation and test accuracy with their intervals, by image and by photograph, one row per pair of runs."""
+    shown = [record for pair in pairs(found) for record in pair]
+    figure, axis = plt.subplots(figsize=(8, 1.2 + 0.45 * max(len(shown), 1)), layout="constrained")
+    for place, record in enumerate(shown):
+        for part, shift in (("validation", 0.12), ("test", -0.12)):
+            share = getattr(record, part)
+            low, high = share["interval95"]["accuracy"]
+            colour, height = plots.PART_COLOURS[part], len(shown) - place + shift
+            axis.hlines(height, 100 * low, 100 * high, color=colour, linewidth=2)
+            axis.plot(100 * share["accuracy"], height, "o", color=colour, label=part if not place else None)
+    how = {"image": "by image", "photo": "by photograph"}
+    names = [f"{r.model}, {how[r.settings['split']]}" + (f", seed {r.seed}" if r.seed else "") for r in shown]
+    axis.set_yticks(np.arange(len(shown), 0, -1), names)
+    axis.set(xlabel="accuracy in %, with 95 % intervals", xlim=(0, 100))
+    if shown:
+        axis.legend(frameon=False, loc="lower left")
+    axis.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def same_images(found: list[Record]) -> str:
+    """Say what copies are worth: two networks on the validation images that both splits have in common."""
+    one, two = next(pair for pair in pairs(found) if pair[0].model == "cnn")
+    answers = one.answers, two.answers
+    paths, *rows = np.intersect1d(*(kept["validation_paths"] for kept in answers), return_indices=True)
+    correct = [
+        (kept["validation_probabilities"].argmax(1) == kept["validation_labels"])[row]
+        for kept, row in zip(answers, rows, strict=True)
+    ]
+    photos = answers[0]["validation_photos"][rows[0]]
+    (test,) = metrics.compare(dict(zip("ab", correct, strict=True)), photos)
+    met, new = (f"{100 * values.mean():.1f} %" for values in correct)
+    return (
+        f"{len(paths)} images are in both validation sets. The network that was trained on copies of their photographs "
+        f"classifies {met} of them correctly, the other one {new} (p = {test['p']:.1g}, by photograph)."
+    )
+
+
+def headline(found: list[Record]) -> str:
+    """Return the first table of the project's README: the baseline, as the paper reports it and as we measure it."""
+    row = models.card("cnn").table1 or {}
+    lines = [{"the four-layer CNN": "the paper", "validation": f"{100 * row['val_accuracy']:.0f}",
+              "test": f"{100 * row['test_accuracy']:.0f}"}]  # fmt: skip
+    told = {("paper", "image"): "its protocol, run here", ("paper", "photo"): "the same, split by photograph",
+            ("grouped", "photo"): "our protocol, `grouped`"}  # fmt: skip
+    for record in found:
+        title = told.get((record.settings["name"], record.settings["split"]))
+        if record.model == "cnn" and record.seed == 0 and title:
+            shown = {part: tables.with_interval(getattr(record, part)) for part in ("validation", "test")}
+            lines.append({"the four-layer CNN": title, **shown})
+    return tables.text(pd.DataFrame(lines))
