@@ -2,14 +2,13 @@
 
 import hashlib
 import io
-import operator
 import os
 import shutil
 import zlib
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -26,10 +25,7 @@ from bloodcell_lib import cards, files, images, splits
 from bloodcell_lib.cards import DataCard
 from bloodcell_lib.images import CLASSES, DatasetError, Entry, Source, explaining, refuse
 
-__all__ = ["CLASSES", "DatasetError", "Dataset", "Index", "Part", "describe", "load", "locate", "photographs"]
-
-PROVENANCE = ["split", "class", "file", "photograph"]
-SAME_CELL = ["photograph_a", "photograph_b", "judgement"]
+PHOTOS = "provenance.csv"
 BATCH = 256  # images decoded at a time
 
 
@@ -158,8 +154,8 @@ def describe(data: str | os.PathLike | None = None) -> Index:
     stem = source.root.resolve().stem  # the names of known sets are reserved for them
     name = card.name if card else f"own {stem}" if stem in cards.names() else stem
     tables = _tables(source, card)
-    photos, why = _photos(source, entries, tables["provenance.csv"])
-    scenes = _scenes(source, tables["same_cell.csv"]) if photos else {}
+    photos, why = _photos(tables, entries, own=tables is source)
+    scenes = _scenes(tables) if photos else {}
     digest = hashlib.sha256()
     for entry in entries:
         digest.update(f"{entry.key} {entry.size} {entry.crc:08x}\n".encode(errors="surrogateescape"))
@@ -198,7 +194,7 @@ def cache_dir() -> Path:
 
 def photographs(
     data: str | os.PathLike | None = None, label: str = CLASSES[0], most: int = 4
-) -> list[tuple[str, np.ndarray, list[tuple[str, int, int, int, int]]]]:
+) -> list[tuple[str, np.ndarray, list[tuple]]]:
     """Return original photographs that show one class, with the boxes that an expert drew.
 
     Source: BCCD, whose annotations (Pascal VOC) name white cells WBC, red cells RBC, and Platelets. The archive's copy
@@ -216,42 +212,36 @@ def photographs(
     source = images.open_source(locate(data))
     annotated = {PurePosixPath(p).stem: p for p in source.files if p.lower().endswith(".xml")}
     pictures = {PurePosixPath(p).stem: p for p in source.files if "/JPEGImages/" in f"/{p}"}
-    if not (path := min((p for p in source.files if PurePosixPath(p).name == "labels.csv"), default=None)):
+    if not (path := source.find("labels.csv")):
         return []
-    where, table = _table(source, path, ["Image", "Category"])
-    table = table[table.Image != ""]
-    with _parsing(where, "whole numbers in the column Image"):
+    table = _table(source, path, ["Image", "Category"]).query("Image != ''")
+    advice = "Expected whole numbers in the column Image; restore or remove it"
+    with explaining(f"{source.root}/{path}", "not readable", advice, ValueError):
         names = table.Image.map(int).map("BloodImage_{:05d}".format)
     chosen = names[(table.Category.str.strip() == label) & names.isin(annotated) & names.isin(pictures)]
     return [(name, source.image(pictures[name]), _boxes(source, annotated[name])) for name in chosen[:most]]
 
 
-def _boxes(source: Source, path: str) -> list[tuple[str, int, int, int, int]]:
-    with _parsing(f"{source.root}/{path}", "Pascal VOC, with a bndbox in each object"):
-        things = ElementTree.fromstring(source.read(path)).iter("object")
-        sides = ("xmin", "ymin", "xmax", "ymax")
-        return [(t.findtext("name"), *(int(t.findtext(f"bndbox/{side}")) for side in sides)) for t in things]
-
-
-def _parsing(where: str, expected: str) -> AbstractContextManager:
-    kinds = KeyError, TypeError, ValueError, ElementTree.ParseError
-    return explaining(where, "not readable", f"Expected {expected}; restore or remove it", *kinds)
+def _boxes(source: Source, path: str) -> list[tuple]:
+    kinds, advice = (TypeError, ValueError, ElementTree.ParseError), "Expected Pascal VOC, with a bndbox in each object"
+    with explaining(f"{source.root}/{path}", "not readable", advice, *kinds):
+        things, sides = ElementTree.fromstring(source.read(path)).iter("object"), ("xmin", "ymin", "xmax", "ymax")
+        return [(t.findtext("name"), *(int(t.findtext(f"bndbox/{side}", "")) for side in sides)) for t in things]
 
 
 def _check_arguments(image_size: tuple[int, int], split: str, seed: int, limit: int | None) -> tuple[int, int]:
+    def whole(value: object, low: int, end: float = np.inf) -> bool:
+        return isinstance(value, (int, np.integer)) and bool(low <= value < end)
+
     splits.fold_of(split)
-    whole = (int, np.integer)
-    try:
-        height, width = map(operator.index, image_size)  # a NumPy integer cannot stay in the header of an array file
-    except (TypeError, ValueError):
-        height = width = 0
-    for what, valid, expected in (
-        (f"image_size={image_size!r}", min(height, width) >= 1, "(height, width) in whole pixels"),
-        (f"seed={seed!r}", isinstance(seed, whole) and 0 <= seed < 2**32, "a whole number from 0 to 2**32 - 1"),
-        (f"limit={limit!r}", limit is None or isinstance(limit, whole) and limit >= 1, "a number of images, or None"),
-    ):
-        refuse(what, {f"cannot be used. Give {expected}": not valid})
-    return height, width
+    sides = [*image_size] if np.shape(image_size) == (2,) else [0]
+    faults = {
+        f"image_size={image_size!r}: give (height, width) in whole pixels": not all(whole(side, 1) for side in sides),
+        f"seed={seed!r}: give a whole number from 0 to {2**32 - 1}": not whole(seed, 0, 2**32),
+        f"limit={limit!r}: give a number of images, or None for all": not (limit is None or whole(limit, 1)),
+    }
+    refuse("cannot be used", faults)
+    return int(sides[0]), int(sides[1])  # a NumPy integer cannot stay in the header of an array file
 
 
 def _place(card: DataCard) -> Path | None:
@@ -280,7 +270,7 @@ def _drawn(card: DataCard) -> Path:
     folder = cache_dir() / f"{card.name}-{card.version}"
     advice = "Make room, or set BLOODCELL_CACHE to another folder"
     with explaining(folder, "the set cannot be written there", advice, OSError), _alone(folder):
-        if not folder.exists():
+        if card.draw and not folder.exists():
             card.draw(folder)
     return folder
 
@@ -303,7 +293,7 @@ def _recognised(source: Source, entries: list[Entry], wanted: DataCard | None) -
         wanted: the only card it may have, if it was asked for by name.
     """
     counts = Counter((entry.split, entry.label) for entry in entries)
-    keys, has_table = [entry.key for entry in entries], source.find("provenance.csv") is not None
+    keys, has_table = [entry.key for entry in entries], source.find(PHOTOS) is not None
     known = [wanted] if wanted else [cards.get(name) for name in cards.names()]
     wrong = {card.name: card.differences(counts) for card in known if wanted or card.could_be(keys, has_table)}
     if whole := next((name for name in wrong if not wrong[name]), None):
@@ -316,38 +306,42 @@ def _recognised(source: Source, entries: list[Entry], wanted: DataCard | None) -
     return None
 
 
-def _tables(source: Source, card: DataCard | None) -> dict[str, str | Path | None]:
-    """Return where the tables of photographs are: a path inside the source, or a `Path` outside it."""
-    names = ("provenance.csv", "same_cell.csv")
-    if source.find(names[0]):
-        return {name: source.find(name) for name in names}
-    return {name: card.tables / name if card and card.tables else None for name in names}
+def _tables(source: Source, card: DataCard | None) -> Source:
+    """Return where the tables of photographs are: the set itself, or the folder named by its card."""
+    if source.find(PHOTOS) or not card or not card.tables:
+        return source
+    place = card.tables
+    return Source(
+        place, {f.name: (f.stat().st_size, 0) for f in place.glob("*.csv")}, set(), lambda f: open(place / f, "rb")
+    )
 
 
-def _table(source: Source, path: str | Path, columns: list[str]) -> tuple[str, pd.DataFrame]:
-    """Read a table of text: its full path, and its rows, which must have some columns."""
-    outside = isinstance(path, Path)
-    where, content = (str(path), path.read_bytes()) if outside else (f"{source.root}/{path}", source.read(path))
-    with _parsing(where, f"a table with the columns {','.join(columns)}"):
+def _table(source: Source, path: str, columns: list[str]) -> pd.DataFrame:
+    """Read a table of text that must have some columns."""
+    advice = f"Expected a table with the columns {','.join(columns)}; restore or remove it"
+    with explaining(f"{source.root}/{path}", "not readable", advice, KeyError, ValueError):
         # The default engine takes a row that is too short for one with empty fields.
         options = {"dtype": str, "keep_default_na": False, "index_col": False, "engine": "python"}
-        table = pd.read_csv(io.BytesIO(content), encoding="utf-8-sig", **options)
+        table = pd.read_csv(io.BytesIO(source.read(path)), encoding="utf-8-sig", **options)
         if table[columns].isna().any(axis=None):
             raise ValueError("a row lacks a column")
-    return where, table
+    return table
 
 
-def _photos(source: Source, entries: list[Entry], path: str | Path | None) -> tuple[dict[str, str], str]:
-    """Read the photograph behind each image from a table, as returned by `_tables`.
+def _photos(tables: Source, entries: list[Entry], own: bool) -> tuple[dict[str, str], str]:
+    """Read the photograph behind each image.
+
+    Args:
+        tables: where the table is.
+        entries: the images.
+        own: whether it is the set's own table, which must be the table of these files.
 
     Returns:
         (key -> photograph, ""), or ({}, why it is unknown).
     """
-    if path is None:
-        return {}, f"no provenance.csv (columns {','.join(PROVENANCE)}) lies beside the images. Add one"
-    if isinstance(path, Path) and not path.exists():
-        return {}, f"{path} is missing. Restore it from the project"
-    where, table = _table(source, path, PROVENANCE)
+    if not (path := tables.find(PHOTOS)):
+        return {}, f"{tables.root} has no {PHOTOS} (columns split,class,file,photograph). Add one"
+    table, where = _table(tables, path, ["split", "class", "file", "photograph"]), f"{tables.root}/{path}"
     table.index = pd.Index((table["split"] + "/" + table["class"] + "/" + table["file"]).str.lstrip("/"), name="key")
     table = table[~table.reset_index().duplicated(["key", "photograph"]).to_numpy()]
     for key in table.index[table.index.duplicated()]:
@@ -358,21 +352,21 @@ def _photos(source: Source, entries: list[Entry], path: str | Path | None) -> tu
     table = table.loc[crcs.index]
     there = table.get("crc32", crcs)
     for key in crcs.index[there != crcs]:
-        why = f"{key} is not the file that {where} was made from (CRC-32 {crcs[key]}, there {there[key]}). "
-        why += "Get the original images, or make a table of these"
-        refuse(source.root, {why: isinstance(path, str)})
+        other = f"{key} is not the file that {where} was made from (CRC-32 {crcs[key]}, there {there[key]}). "
+        why = other + "Get the original images, or make a table of these"
+        refuse(tables.root, {why: own})
         return {}, why
     return table.photograph[table.photograph != ""].to_dict(), ""
 
 
-def _scenes(source: Source, path: str | Path | None) -> dict[str, str]:
+def _scenes(tables: Source) -> dict[str, str]:
     """Read which photographs show the same cell or field; each is given the name of the first of them."""
-    if path is None or isinstance(path, Path) and not path.exists():
+    if not (path := tables.find("same_cell.csv")):
         return {}
-    _, table = _table(source, path, SAME_CELL)
+    table = _table(tables, path, ["photograph_a", "photograph_b", "judgement"])
     scenes: dict[str, str] = {}
-    for pair in table.loc[table.judgement.str.startswith("same"), SAME_CELL[:2]].to_numpy():  # cell or field
-        joined = {scenes.setdefault(photo, photo) for photo in pair}
+    for pair in table[table.judgement.str.startswith("same")].itertuples():  # cell or field
+        joined = {scenes.setdefault(photo, photo) for photo in (pair.photograph_a, pair.photograph_b)}
         scenes = {photo: min(joined) if scene in joined else scene for photo, scene in scenes.items()}
     return scenes
 

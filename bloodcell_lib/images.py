@@ -128,15 +128,17 @@ def open_source(path: str | os.PathLike) -> Source:
         DatasetError: it does not exist, cannot be read, is not a zip, or has unsafe entries.
     """
     kinds = OSError, RuntimeError, ValueError, NotImplementedError, zipfile.BadZipFile
-    advice = "Check its spelling and that you have read permission (chmod -R u+rX), or download it again"
+    layouts = (
+        f"a folder with TRAIN and TEST, a folder of CLASS/*.jpg, a zip of them, or one of {', '.join(cards.names())}"
+    )
+    advice = f"Expected {layouts}. Check the spelling and your permission (chmod -R u+rX), or download it again"
     with explaining(path, "cannot be read as a folder or a whole zip", advice, *kinds):
         place = Path(path).expanduser()
         if place.is_dir():
             return _folder(place)
-        if place.is_file():
-            return _zip(place)
-    expected = f"a zip, a folder with TRAIN and TEST, a folder of CLASS/*.jpg, or one of {', '.join(cards.names())}"
-    raise DatasetError(f"{path}: no such file or folder. Expected {expected}; check the spelling.")
+        if not place.is_file():
+            raise FileNotFoundError("no such file or folder")
+        return _zip(place)
 
 
 def read(
@@ -188,7 +190,7 @@ def _rgb(image: Image.Image, where: str) -> Image.Image:
     deep, clear = image.mode.startswith("I;16"), image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
     if clear and not deep:
         image = image.convert("RGBA")
-    if clear and (deep or image.getextrema()[3][0] < 255):  # Pillow forgets which 16-bit gray is transparent
+    if clear and (deep or np.asarray(image)[..., 3].min() < 255):  # Pillow forgets which 16-bit gray is transparent
         raise DatasetError(f"{where}: has transparent pixels, which have no colour. Flatten it on its background.")
     if deep:
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
@@ -221,10 +223,9 @@ def _listed(place: str, path: str) -> tuple[str, tuple[int, int]] | None:
         return None  # a broken link, as editors leave them beside an open file
     found = os.stat(place)
     regular = stat.S_ISREG(found.st_mode)
-    if _is_image(path):
-        large = f"{found.st_size:,} bytes are more than {MAX_BYTES:,}. Scale it down"
-        special = "named like an image, but a pipe, socket or device. Remove it"
-        refuse(place, {special: not regular, large: found.st_size > MAX_BYTES})
+    wrong = _is_image(path) and not (regular and found.st_size <= MAX_BYTES)
+    size = f"{found.st_size:,} bytes" if regular else "a pipe, socket or device"
+    refuse(place, {f"{size}, not an image file of at most {MAX_BYTES:,} bytes. Scale it down or remove it": wrong})
     return (path, (found.st_size, 0)) if regular else None
 
 
@@ -269,14 +270,12 @@ def _label(folder: str) -> str:
 
 def _check_places(root: Path, entries: list[Entry]) -> None:
     """Refuse two class folders that would be taken for one, and parts that lie apart."""
-    places: dict[object, str] = {}
-    for entry in entries:
-        folder = posixpath.dirname(entry.path)
-        top = posixpath.dirname(posixpath.dirname(folder)) if entry.split else posixpath.dirname(folder)
-        for what, place in (((entry.split, entry.label), folder), ("top", top)):
-            if (first := places.setdefault(what, place)) != place:
-                both = f"{first or '.'} and {place or '.'}"
-                raise DatasetError(f"{root}: images lie in two places, {both}. Give the path of the one that is meant.")
+    folders = {(entry.split, entry.label, posixpath.dirname(entry.path)) for entry in entries}
+    tops = {posixpath.dirname(posixpath.dirname(top) if part else top) for part, _, top in folders}
+    times = Counter((part, label) for part, label, _ in folders)
+    apart = sorted(folder for part, label, folder in folders if times[part, label] > 1) or sorted(tops)
+    both = " and ".join(place or "." for place in apart[:2])
+    refuse(root, {f"images lie in two places, {both}. Give the path of the one that is meant": len(apart) > 1})
 
 
 def _check_classes(source: Source, entries: list[Entry]) -> None:

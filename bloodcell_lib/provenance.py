@@ -85,7 +85,7 @@ def features(grey: np.ndarray, thresholds: dict = COARSE, mirror: bool = False) 
             image have different descriptors.
     """
     keypoints, descriptors = _cv2().SIFT_create(**thresholds).detectAndCompute(grey, None)
-    points = np.float32([keypoint.pt for keypoint in keypoints]).reshape(-1, 2)
+    points = np.array([keypoint.pt for keypoint in keypoints], np.float32).reshape(-1, 2)
     found = Features(points, np.zeros((0, 128), np.float32) if descriptors is None else descriptors)
     if not mirror:
         return found

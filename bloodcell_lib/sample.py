@@ -1,12 +1,14 @@
-"""Blood smears that are DRAWN, not photographed: the dataset for whoever has downloaded none.
+"""Blood smears that are DRAWN, not photographed: the data set for those who have not downloaded the archive.
 
-Four white cells are drawn by geometry and texture as a Wright-Giemsa stain shows them, among red cells and
-platelets, and stored in the layout of the "Blood Cell Images" archive, copies included. What is learnt here says
-nothing about blood: it shows that the code works, and what a copy of a photograph on both sides of a split does.
+Four kinds of white cells are drawn with geometry and texture, as a Wright-Giemsa stain shows them, among red cells and
+platelets, and stored in the layout of the "Blood Cell Images" archive, copies included. What a network learns here
+says nothing about blood. It shows that the code works, and what happens if copies of a photograph are on both sides of
+a split.
 """
 
 import csv
 import os
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import NamedTuple
 from xml.etree import ElementTree
 
 import numpy as np
+from numpy.typing import ArrayLike
 from PIL import Image
 from scipy import ndimage
 
@@ -22,7 +25,7 @@ from bloodcell_lib.files import replacing
 PHOTOGRAPHS = {"TRAIN": 12, "TEST": 5}  # of each class
 COPIES = {"TRAIN": 20, "TEST": 16}  # of each photograph
 HEIGHT, WIDTH = 480, 640
-MARGIN = 180  # cells are drawn beyond the frame too, so that none has to be clipped by hand
+MARGIN = 180  # pixels around the frame: cells are drawn there too, so that none needs clipping
 
 IMAGES = Path("dataset2-master/dataset2-master/images")
 ORIGINALS = Path("dataset-master/dataset-master")
@@ -45,13 +48,13 @@ provenance.csv                              the photograph behind each of them, 
 
 # Optical densities in red, green and blue light. A dye multiplies what the lamp sends by exp(-density) (Beer-Lambert),
 # so cells that overlap add up. Blue falls below zero where the camera's colours are more vivid than the dye.
-HAEMOGLOBIN = np.float32([0.13, 0.29, 0.22])
-CHROMATIN = np.float32([0.48, 0.84, -0.04])
-LILAC = np.float32([0.09, 0.27, 0.08])
-EOSIN = np.float32([0.10, 0.62, 0.48])
-GREY_BLUE = np.float32([0.27, 0.25, 0.06])
-LIGHT_BLUE = np.float32([0.34, 0.26, -0.02])
-PLATELET = np.float32([0.40, 0.48, 0.02])
+HAEMOGLOBIN = np.array([0.13, 0.29, 0.22], np.float32)
+CHROMATIN = np.array([0.48, 0.84, -0.04], np.float32)
+LILAC = np.array([0.09, 0.27, 0.08], np.float32)
+EOSIN = np.array([0.10, 0.62, 0.48], np.float32)
+GREY_BLUE = np.array([0.27, 0.25, 0.06], np.float32)
+LIGHT_BLUE = np.array([0.34, 0.26, -0.02], np.float32)
+PLATELET = np.array([0.40, 0.48, 0.02], np.float32)
 
 
 # Geometry: a shape is its signed distance in pixels, negative inside.
@@ -64,38 +67,39 @@ def plane(radius: float, angle: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
     return x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
 
 
-def wavy(x, y, radius: float, amplitude: float, rng) -> np.ndarray:
-    """A disc whose outline waves two to five times around, slow waves strongest, as a membrane bends."""
+def wavy(x: np.ndarray, y: np.ndarray, radius: float, amplitude: float, rng: np.random.Generator) -> np.ndarray:
+    """A disc whose outline has two to five waves, the slow ones strongest, as a membrane bends."""
     phase = rng.normal(0, amplitude / np.arange(5, 1, -1)) * np.exp(2j * np.pi * rng.random(4))
     away = np.hypot(x, y)
     unit = (x + 1j * y) / np.maximum(away, 1)  # its k-th power turns k times around the disc
     return away - radius * (1 + np.polyval(np.append(phase, [0, 0]).astype(np.complex64), unit).real)
 
 
-def thread(x, y, start, end, width: float) -> np.ndarray:
+def thread(x: np.ndarray, y: np.ndarray, start: ArrayLike, end: ArrayLike, width: float) -> np.ndarray:
     """A straight thread with round ends."""
-    start, along = np.asarray(start), np.subtract(end, start)
+    along = np.subtract(end, start)
+    start = np.asarray(start)
     place = np.clip(((x - start[0]) * along[0] + (y - start[1]) * along[1]) / (along @ along), 0, 1)
     return np.hypot(x - start[0] - place * along[0], y - start[1] - place * along[1]) - width
 
 
-def melt(shapes, softness: float) -> np.ndarray:
+def melt(shapes: Iterable[np.ndarray], softness: float) -> np.ndarray:
     """The union of shapes with rounded joints."""
     return -softness * np.logaddexp.reduce([-shape / softness for shape in shapes])
 
 
-def cover(distance, softness: float = 3.0) -> np.ndarray:
-    """How much of each pixel a shape covers, 0..1: its edge is as soft as a cell's."""
+def cover(distance: np.ndarray, softness: float = 3.0) -> np.ndarray:
+    """The fraction of each pixel that a shape covers, 0..1: its edge is as soft as that of a cell."""
     return np.clip(0.5 - distance / softness, 0, 1)
 
 
-def clouds(shape, grain: float, rng) -> np.ndarray:
-    """Smooth noise of unit variance, its clouds about `grain` pixels wide."""
+def clouds(shape: tuple[int, ...], grain: float, rng: np.random.Generator) -> np.ndarray:
+    """Smooth noise of unit variance, with clouds about `grain` pixels wide."""
     noise = ndimage.gaussian_filter(rng.standard_normal(shape, dtype=np.float32), grain)
     return noise / noise.std()
 
 
-def grains(shape, spacing: int, rng) -> np.ndarray:
+def grains(shape: tuple[int, ...], spacing: int, rng: np.random.Generator) -> np.ndarray:
     """Round grains packed side by side, 1 in their middle and 0 between them."""
     rows, columns = np.mgrid[0 : shape[0] : spacing, 0 : shape[1] : spacing]
     jitter = rng.integers(0, spacing, (2, *rows.shape))
@@ -104,7 +108,9 @@ def grains(shape, spacing: int, rng) -> np.ndarray:
     return np.clip(1.25 - ndimage.distance_transform_edt(far) / (0.62 * spacing), 0, 1).astype(np.float32)
 
 
-def stain(below, coverage, dye, texture=1.0) -> np.ndarray:
+def stain(
+    below: np.ndarray | float, coverage: np.ndarray, dye: np.ndarray, texture: np.ndarray | float = 1.0
+) -> np.ndarray:
     """Optical density after covering what lies below with a dye."""
     return below * (1 - coverage[..., None]) + (coverage * texture)[..., None] * dye
 
@@ -112,27 +118,29 @@ def stain(below, coverage, dye, texture=1.0) -> np.ndarray:
 # The four white cells. Each returns how much it covers (h, w) and its optical density (h, w, 3).
 
 
-def lobes(x, y, centres, sizes, width: float, rng) -> np.ndarray:
+def lobes(
+    x: np.ndarray, y: np.ndarray, centres: Iterable, sizes: Iterable[float], width: float, rng: np.random.Generator
+) -> np.ndarray:
     """A segmented nucleus: lobes in a row, neighbours joined by a thread."""
     shapes = [wavy(x - a, y - b, size, 0.14, rng) for (a, b), size in zip(centres, sizes, strict=True)]
     shapes += [thread(x, y, *pair, width) for pair in pairwise(centres)]
     return melt(shapes, 2.0)
 
 
-def eosinophil(radius: float, rng) -> tuple[np.ndarray, np.ndarray]:
+def eosinophil(radius: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Two lobes joined by a thread, and coarse red-orange granules."""
     x, y = plane(1.3 * radius, rng.uniform(0, 2 * np.pi))
     body = cover(wavy(x, y, radius, 0.07, rng))
     apart, lean = rng.uniform(0.43, 0.52) * radius, rng.uniform(0.0, 0.3) * radius
     centres, sizes = [(-apart, -lean), (apart, -lean)], rng.uniform(0.37, 0.45, 2) * radius
     nucleus = cover(lobes(x, y, centres, sizes, 0.08 * radius, rng))
-    granules = grains(x.shape, rng.integers(6, 9), rng) * (1 + 0.2 * clouds(x.shape, 4, rng))
+    granules = grains(x.shape, int(rng.integers(6, 9)), rng) * (1 + 0.2 * clouds(x.shape, 4, rng))
     density = stain(0, body, rng.uniform(0.6, 1.1) * EOSIN, 0.3 + 0.7 * granules)
     texture = 1 + 0.12 * clouds(x.shape, 4, rng) - 0.15 * granules
     return body, stain(density, nucleus * body, CHROMATIN, texture)
 
 
-def neutrophil(radius: float, rng) -> tuple[np.ndarray, np.ndarray]:
+def neutrophil(radius: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Three to five lobes linked by threads, and fine faint lilac granules."""
     x, y = plane(1.3 * radius, rng.uniform(0, 2 * np.pi))
     body = cover(wavy(x, y, radius, 0.07, rng))
@@ -146,7 +154,7 @@ def neutrophil(radius: float, rng) -> tuple[np.ndarray, np.ndarray]:
     return body, stain(density, nucleus * body, CHROMATIN, 1 + 0.14 * clouds(x.shape, 4, rng))
 
 
-def monocyte(radius: float, rng) -> tuple[np.ndarray, np.ndarray]:
+def monocyte(radius: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """A large folded nucleus of lacy chromatin in grey-blue cytoplasm with vacuoles."""
     x, y = plane(1.5 * radius, rng.uniform(0, 2 * np.pi))
     body = cover(wavy(x, y, radius, 0.18, rng), 6.0)
@@ -159,7 +167,7 @@ def monocyte(radius: float, rng) -> tuple[np.ndarray, np.ndarray]:
     return body, density * (1 - 0.8 * vacuoles(x, y, radius, rng)[..., None])
 
 
-def vacuoles(x, y, radius: float, rng) -> np.ndarray:
+def vacuoles(x: np.ndarray, y: np.ndarray, radius: float, rng: np.random.Generator) -> np.ndarray:
     """Small empty bubbles anywhere in the cell, 0..1."""
     empty = np.zeros_like(x)
     for _ in range(rng.integers(0, 8)):
@@ -169,7 +177,7 @@ def vacuoles(x, y, radius: float, rng) -> np.ndarray:
     return empty
 
 
-def lymphocyte(radius: float, rng) -> tuple[np.ndarray, np.ndarray]:
+def lymphocyte(radius: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """A small round dense nucleus in a thin light-blue rim."""
     x, y = plane(1.3 * radius, rng.uniform(0, 2 * np.pi))
     body = cover(wavy(x, y, radius, 0.06, rng))
@@ -192,7 +200,7 @@ CLASSES = tuple(WHITE_CELLS)
 # The photograph around it: drawn alike for every class, so that only the white cell tells the class.
 
 
-def red_cell(radius: float, pallor: float, rng) -> np.ndarray:
+def red_cell(radius: float, pallor: float, rng: np.random.Generator) -> np.ndarray:
     """Thickness of a red cell, 0..1: a disc with a pale centre."""
     x, y = plane(1.3 * radius, rng.uniform(0, 2 * np.pi))
     edge = wavy(x * rng.uniform(1.0, 1.3), y, radius, 0.07, rng)
@@ -200,19 +208,19 @@ def red_cell(radius: float, pallor: float, rng) -> np.ndarray:
     return cover(edge) * (1 - pallor * hollow + 0.25 * cover(np.abs(edge + 2), 8.0))
 
 
-def platelet(radius: float, rng) -> np.ndarray:
+def platelet(radius: float, rng: np.random.Generator) -> np.ndarray:
     """Density of a platelet, 0..1: a small granular scrap."""
     x, y = plane(2 * radius)
     return cover(wavy(x, y, radius, 0.25, rng), 5.0) * np.maximum(0.75 + 0.3 * clouds(x.shape, 2, rng), 0.35)
 
 
-def around(patch, centre) -> tuple[slice, slice]:
-    """Where a patch lies on the canvas when it is centred on a point of the photograph."""
+def around(patch: np.ndarray, centre: np.ndarray) -> tuple[slice, slice]:
+    """The place of a patch on the canvas, centred on a point of the photograph."""
     left, top = (int(c) + MARGIN - patch.shape[0] // 2 for c in centre)
     return slice(top, top + patch.shape[0]), slice(left, left + patch.shape[1])
 
 
-def box(name: str, mask, place) -> tuple:
+def box(name: str, mask: np.ndarray, place: tuple[slice, slice]) -> tuple:
     """The box (name, xmin, ymin, xmax, ymax) of a shape, cut at the frame."""
     rows, columns = np.nonzero(mask.any(1))[0], np.nonzero(mask.any(0))[0]
     top, bottom = np.clip(rows[[0, -1]] + place[0].start - MARGIN + 1, 1, HEIGHT)
@@ -220,9 +228,9 @@ def box(name: str, mask, place) -> tuple:
     return name, int(left), int(top), int(right), int(bottom)
 
 
-def scatter(count: int, apart: float, taken, clumping: float, rng) -> list[np.ndarray]:
-    """Centres that keep apart and off the white cell, `taken` (centre, radius); some clump to another."""
-    points = []
+def scatter(count: int, apart: float, taken: tuple, clumping: float, rng: np.random.Generator) -> list[np.ndarray]:
+    """Centres that keep apart from each other and from the white cell, `taken` (centre, radius); some clump."""
+    points: list[np.ndarray] = []
     for _ in range(30 * count):
         point = rng.uniform((-40, -40), (WIDTH + 40, HEIGHT + 40))
         if points and rng.random() < clumping:
@@ -237,8 +245,8 @@ def scatter(count: int, apart: float, taken, clumping: float, rng) -> list[np.nd
     return points
 
 
-def strew(canvas, points, shapes, name: str) -> list[tuple]:
-    """Add shapes to a canvas at points; return the boxes of those that are seen."""
+def strew(canvas: np.ndarray, points: Sequence, shapes: Iterable[np.ndarray], name: str) -> list[tuple]:
+    """Add shapes to a canvas at points; return the boxes of the visible ones."""
     boxes = []
     for point, shape in zip(points, shapes, strict=True):
         place = around(shape, point)
@@ -247,7 +255,7 @@ def strew(canvas, points, shapes, name: str) -> list[tuple]:
     return [b for b in boxes if b[3] - b[1] > 8 and b[4] - b[2] > 8]
 
 
-def smear(label: str, rng) -> tuple[np.ndarray, list[tuple]]:
+def smear(label: str, rng: np.random.Generator) -> tuple[np.ndarray, list[tuple]]:
     """Optical density of a smear with one white cell, (480, 640, 3), and its boxes."""
     paint, sizes = WHITE_CELLS[label]
     zoom = rng.uniform(0.9, 1.1)
@@ -257,10 +265,10 @@ def smear(label: str, rng) -> tuple[np.ndarray, list[tuple]]:
     white = np.zeros((*red.shape, 3), np.float32)
 
     pallor, apart, clumping = rng.uniform((0.2, 0.7, 0.0), (0.8, 1.5, 0.9))
-    points = scatter(rng.integers(16, 50), apart * size, (centre, radius + 0.75 * size), clumping, rng)
+    points = scatter(int(rng.integers(16, 50)), apart * size, (centre, radius + 0.75 * size), clumping, rng)
     cells = (red_cell(size * rng.uniform(0.86, 1.14), pallor * rng.uniform(0.6, 1.2), rng) for _ in points)
     boxes = strew(red, points, cells, "RBC")
-    points = scatter(rng.integers(0, 7), 30.0, (centre, radius + 20), 0.0, rng)
+    points = scatter(int(rng.integers(0, 7)), 30.0, (centre, radius + 20), 0.0, rng)
     boxes += strew(purple, points, (platelet(zoom * rng.uniform(8, 16), rng) for _ in points), "Platelets")
 
     body, density = paint(radius, rng)
@@ -272,8 +280,8 @@ def smear(label: str, rng) -> tuple[np.ndarray, list[tuple]]:
     return absorb(red, purple, white, rng), boxes
 
 
-def absorb(red, purple, white, rng) -> np.ndarray:
-    """Optical density (480, 640, 3) of what lies in the frame, as strong and as tinted as one day's stain."""
+def absorb(red: np.ndarray, purple: np.ndarray, white: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Optical density (480, 640, 3) of what is in the frame, with the strength and tint of one day's stain."""
     red, purple, white = (canvas[MARGIN:-MARGIN, MARGIN:-MARGIN] for canvas in (red, purple, white))
     # Overlapping red cells look darker than one, but hardly twice as dark.
     red = 1.4 * (1 - np.exp(-red / 0.8))
@@ -283,12 +291,12 @@ def absorb(red, purple, white, rng) -> np.ndarray:
     return density + white * np.float32(blue)
 
 
-def expose(density, rng) -> np.ndarray:
+def expose(density: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Photograph a smear: lamp, focus, camera noise."""
     y, x = np.linspace(-1, 1, HEIGHT)[:, None], np.linspace(-1, 1, WIDTH)
     tilt, fall = rng.normal(0, 0.025, 2), rng.uniform(0.0, 0.06)
     lamp = rng.uniform(188, 222) * (1 + tilt[0] * x + tilt[1] * y - fall * (x * x + y * y))
-    light = np.float32(lamp)[..., None] * np.float32(rng.normal(1, 0.02, 3)) * np.exp(-density)
+    light = lamp.astype(np.float32)[..., None] * np.float32(rng.normal(1, 0.02, 3)) * np.exp(-density)
     focus = rng.uniform(0.7, 2.2)
     light = ndimage.gaussian_filter(light, (focus, focus, 0), truncate=2.5)
     light += np.float32(rng.uniform(1, 4)) * rng.standard_normal(light.shape, dtype=np.float32)
@@ -328,7 +336,7 @@ def augment(photograph: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarra
 
     Returns:
         The copy, uint8 of shape (240, 320, 3), and its parameters: mirrored (0 or 1), rotation (degrees,
-        anticlockwise, -180..180) and shear (radians).
+        counterclockwise, -180..180) and shear (radians).
     """
     mirrored, upside_down = rng.integers(0, 2, 2)
     turn, shear = rng.uniform(-20, 20), rng.uniform(-0.2, 0.2)
@@ -356,7 +364,7 @@ def halve(photograph: np.ndarray) -> Image.Image:
 
 
 def stretch(image: Image.Image) -> Image.Image:
-    """The image with its darkest value at 0 and its brightest at 255, all channels together."""
+    """The image with its contrast stretched: darkest value 0, brightest 255, over all channels."""
     low, high = np.ravel(image.getextrema())[::2].min(), np.ravel(image.getextrema())[1::2].max()
     table = (np.arange(256) - low) * (255 / max(high - low, 1))
     return image.point(3 * table.round().clip(0, 255).astype(int).tolist())
@@ -390,22 +398,22 @@ def _require_free(folder: Path) -> None:
 
 
 def _write(folder: Path, seed: int) -> None:
-    for inner in (IMAGES / split / label for split in ("TRAIN", "TEST", "TEST_SIMPLE") for label in CLASSES):
-        (folder / inner).mkdir(parents=True)
+    for place in (folder / IMAGES / split / label for split in ("TRAIN", "TEST", "TEST_SIMPLE") for label in CLASSES):
+        place.mkdir(parents=True)
     for inner in ("JPEGImages", "Annotations"):
         (folder / ORIGINALS / inner).mkdir(parents=True)
     plan = _plan(seed)
     with ThreadPoolExecutor() as pool:
         rows = [row for rows in pool.map(lambda shot: _write_shot(folder, shot), plan) for row in rows]
     _write_csv(folder / "provenance.csv", PROVENANCE, sorted(rows))
-    for inner in (IMAGES.parent, ORIGINALS):
+    for outer in (IMAGES.parent, ORIGINALS):
         labels = [("", int(shot.stem[-5:]), shot.label) for shot in plan]
-        _write_csv(folder / inner / "labels.csv", ("", "Image", "Category"), labels, "\r\n")
+        _write_csv(folder / outer / "labels.csv", ("", "Image", "Category"), labels, "\r\n")
     (folder / "README.txt").write_text(README.format(seed=seed), encoding="utf-8")
 
 
 class Shot(NamedTuple):
-    """A photograph to be drawn, and the names of the files made from it in each split."""
+    """A photograph to draw, and the names of the files made from it in each part."""
 
     stem: str
     label: str
@@ -414,11 +422,11 @@ class Shot(NamedTuple):
 
 
 def _plan(seed: int) -> list[Shot]:
-    """Every photograph in the order of its number, each with a random stream of its own."""
+    """All photographs in the order of their numbers, each with its own random stream."""
     count = len(CLASSES) * sum(PHOTOGRAPHS.values())
     names, *streams = np.random.SeedSequence(seed).spawn(1 + count)
     rng = np.random.default_rng(names)
-    shots = []
+    shots: list[tuple[str, dict]] = []
     for split, copies in COPIES.items():
         for label in CLASSES:
             files = [{split: row} for row in _names(PHOTOGRAPHS[split], copies, rng)]
@@ -427,11 +435,11 @@ def _plan(seed: int) -> list[Shot]:
                     each["TEST_SIMPLE"] = simple
             shots += [(label, each) for each in files]
     order = rng.permutation(count)
-    return [Shot(f"BloodImage_{n:05d}", *shots[k], streams[n]) for n, k in enumerate(order)]
+    return [Shot(f"BloodImage_{n:05d}", shots[k][0], shots[k][1], streams[n]) for n, k in enumerate(order)]
 
 
-def _names(photographs: int, copies: int, rng) -> list[list[str]]:
-    """File names _K_R.jpeg of each photograph: K is its place in one reshuffled round, R only a random number."""
+def _names(photographs: int, copies: int, rng: np.random.Generator) -> list[list[str]]:
+    """File names _K_R.jpeg of each photograph: K is its place in a reshuffled round, R just a random number."""
     places = rng.permuted(np.tile(np.arange(photographs), (copies, 1)), axis=1).T
     numbers = rng.choice(10_000, places.shape, replace=False)
     return [[f"_{k}_{r}.jpeg" for k, r in row] for row in np.dstack([places, numbers])]
@@ -454,8 +462,8 @@ def _write_shot(folder: Path, shot: Shot) -> list[tuple]:
     return rows
 
 
-def _annotation(stem: str, boxes) -> ElementTree.ElementTree:
-    """The boxes of a photograph in Pascal VOC's form."""
+def _annotation(stem: str, boxes: Iterable[tuple]) -> ElementTree.ElementTree:
+    """The boxes of a photograph in Pascal VOC format."""
     root = ElementTree.Element("annotation")
     _fill(root, {"folder": "JPEGImages", "filename": f"{stem}.jpg", "segmented": 0})
     _fill(ElementTree.SubElement(root, "size"), {"width": WIDTH, "height": HEIGHT, "depth": 3})
@@ -468,11 +476,11 @@ def _annotation(stem: str, boxes) -> ElementTree.ElementTree:
     return ElementTree.ElementTree(root)
 
 
-def _fill(element, values: dict) -> None:
+def _fill(element: ElementTree.Element, values: dict) -> None:
     for tag, value in values.items():
         ElementTree.SubElement(element, tag).text = str(value)
 
 
-def _write_csv(path: Path, header, rows, end: str = "\n") -> None:
+def _write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable], end: str = "\n") -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator=end).writerows([header, *rows])

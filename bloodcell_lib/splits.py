@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 
-from bloodcell_lib.images import explaining, refuse
+from bloodcell_lib.images import DatasetError, explaining, refuse
 
 FOLD = re.compile(r"fold:([1-9]\d*)/([1-9]\d*)")
 
@@ -20,8 +20,8 @@ def fold_of(split: str) -> tuple[int, int] | None:
     if split in ("image", "photo"):
         return None
     found = FOLD.fullmatch(split) if isinstance(split, str) else None
-    unknown = "unknown. Choose 'image', 'photo' or 'fold:K/N', such as 'fold:1/5'"
-    refuse(f"split={split!r}", {unknown: not found})
+    if not found:
+        raise DatasetError(f"split={split!r} is unknown. Choose 'image', 'photo' or 'fold:K/N', such as 'fold:1/5'.")
     fold, folds = map(int, found.groups())
     reason = "one fold each to test on, to validate on and to train on"
     impossible = f"not possible. N must be at least 3, {reason}, and K must be from 1 to N"

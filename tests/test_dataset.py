@@ -497,6 +497,35 @@ def test_links_are_followed_once(own_folder, tmp_path):
     assert load(own_folder).fingerprint == before
 
 
+def test_what_is_no_image_file_is_named(own_folder):
+    place = own_folder / "TRAIN/MONOCYTE"
+    (place / ".#notes.txt").symlink_to("gone")  # an editor's lock file
+    assert load(own_folder).sizes["test"] == 40
+    (place / "link.jpg").symlink_to("gone.jpg")
+    with pytest.raises(DatasetError, match=r"TRAIN/MONOCYTE/link\.jpg"):
+        load(own_folder)
+    (place / "link.jpg").unlink()
+    os.mkfifo(place / "pipe.jpg")
+    with pytest.raises(DatasetError, match=r"TRAIN/MONOCYTE/pipe\.jpg: a pipe"):
+        load(own_folder)
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("", "not readable"),
+        ("split,class,file\nTRAIN,MONOCYTE,a.jpg\n", "photograph"),
+        ("split,class,file,photograph\nTRAIN,MONOCYTE,a.jpg\n", "a row lacks a column"),
+        ('split,class,file,photograph\n"TRAIN,MONOCYTE\n', "not readable"),
+        (b"split,class,file,photograph\nTRAIN,\xff,a,b\n", "not readable"),
+    ],
+)
+def test_a_table_that_cannot_be_read_is_named(own_folder, table, message):
+    (own_folder / "provenance.csv").write_bytes(table if isinstance(table, bytes) else table.encode())
+    with pytest.raises(DatasetError, match=rf"own/provenance\.csv: .*{message}.*split,class,file,photograph"):
+        load(own_folder)
+
+
 # The real archive
 
 
