@@ -11,9 +11,8 @@ from types import ModuleType
 from bloodcell_lib import files, models
 
 NETWORKS = "bloodcell_lib.models."
-MODULES = [
-    f"bloodcell_lib.{name}" for name in ("backend", "dataset", "images", "splits", "training", "models.registry")
-]
+NAMES = "backend", "dataset", "images", "splits", "training", "models.registry"
+MODULES = [f"bloodcell_lib.{name}" for name in NAMES]
 
 
 def digest(name: str) -> str:
@@ -64,4 +63,3 @@ class _WithoutTexts(ast.NodeTransformer):
 
     def visit_Raise(self, node: ast.Raise) -> ast.AST:
         return ast.Raise()
-

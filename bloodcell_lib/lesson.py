@@ -1,61 +1,65 @@
-"""What every lesson shows in the same way: library source, and sentences that read this run's own figures."""
+"""What every lesson shows in the same way: library source, and tables, figures and sentences computed from a run."""
 
 import inspect
 import textwrap
+from functools import lru_cache
+from types import ModuleType
 
 import numpy as np
 import pandas as pd
-from IPython.display import Markdown
+from IPython.display import Markdown, display
 
-from bloodcell_lib import dataset, metrics, models, paper, plots, protocols
+from bloodcell_lib import metrics, models, plots, protocols
 from bloodcell_lib.backend import keras
+from bloodcell_lib.dataset import Dataset
 from bloodcell_lib.models import cost as costs
 from bloodcell_lib.protocols import Protocol
+from bloodcell_lib.records import Record
 from bloodcell_lib.training import Run
 
+PAPER_IMAGES = 7965  # that the paper trains on: four fifths of the archive's TRAIN
+COUNTED = {
+    "photo": "The copies of one photograph tend to be classified alike, so photographs are counted, not images.",
+    "image": "Which photograph is behind an image is not known here, so images are counted one by one. If several are "
+    "copies of one photograph, the true interval is wider.",
+}
 
-def source(thing, start: str = "", stop: str | None = None) -> Markdown:
-    """Show Python source as it stands in the library or in Keras.
+
+def source(thing: type | ModuleType | object, start: str = "", stop: str | None = None) -> Markdown:
+    """Return Python source as it is in the library or in Keras, to be shown.
 
     Args:
         thing: a function, a class or a module.
-        start, stop: show from the first line with `start` up to, and without, the next line with `stop`.
+        start, stop: show from the first line that contains `start` up to, and without, the next that contains `stop`.
 
     Raises:
         ValueError: the source has no such line.
     """
     lines = inspect.getsource(thing).splitlines()
-    try:
-        first = next(i for i, line in enumerate(lines) if start in line)
-        last = next(i for i, line in enumerate(lines[first + 1 :], first + 1) if stop in line) if stop else len(lines)
-    except StopIteration:
-        raise ValueError(
-            f"{thing.__name__} has no lines from {start!r} to {stop!r}: choose texts that stand in its source."
-        ) from None
+    first = next((i for i, line in enumerate(lines) if start in line), None)
+    later = range(len(lines) if first is None else first + 1, len(lines))
+    last = next((i for i in later if stop in lines[i]), None) if stop else len(lines)
+    if first is None or last is None:
+        raise ValueError(f"{thing.__name__} has no lines from {start!r} to {stop!r}: choose texts from its source.")
     code = textwrap.dedent("\n".join(lines[first:last])).rstrip()
     return Markdown(f"<div style='font-family: monospace; font-size: 85%'>\n\n```python\n{code}\n```\n\n</div>")
 
 
-def about(data: dataset.Dataset) -> Markdown:
-    """Say what the data set is and how it is split."""
-    what = {
-        "sample": "This is the sample: its images are **drawn by a program**, not photographed. They show that the "
-        "lesson works. What is measured on them says nothing about blood.",
-        "blood-cells": "This is the public archive *Blood Cell Images*: each image is a photograph of stained blood, "
-        "flipped, turned, shifted and sheared.",
-    }
+def about(data: Dataset) -> None:
+    """Say what the data set is and how it is split, and show two training images of each class."""
     height, width = data.train.images.shape[1:3]
-    return Markdown(f"""{what.get(data.name, f"This is the set *{data.name}*.")}
+    classes = ", ".join(data.classes).lower()
+    _say(f"""{data.card.about if data.card else f"This is the set *{data.name}*."}
 
 In use here: {len(data.train):,} images to train on, {len(data.validation):,} to validate and {len(data.test):,} to
-test; {height} × {width} pixels; {len(data.classes)} classes: {", ".join(data.classes).lower()}; split
-`{data.split}`.""")
+test; {height} × {width} pixels; {len(data.classes)} classes: {classes}; split `{data.split}`.""")
+    plots.show(plots.examples(data.train, data.classes), f"Two training images of each class: {classes}.")
 
 
-def card(name: str) -> Markdown:
+def card(name: str) -> None:
     """Show a network's card."""
     about = models.card(name)
-    return Markdown(f"""**{about.title}** ({about.year}), {about.paper}. {about.idea}
+    _say(f"""**{about.title}** ({about.year}), {about.paper}. {about.idea}
 
 - parameters for 4 classes: {about.parameters:,}
 - smallest side of an image: {about.min_side} pixels
@@ -63,236 +67,173 @@ def card(name: str) -> Markdown:
 - {about.notes}""")
 
 
-def full_run(network: keras.Model, protocol: Protocol, data: dataset.Dataset) -> tuple[pd.DataFrame, float]:
-    """Compare this run with the full one: the protocol `paper` on four fifths of the archive's TRAIN images.
+def network(network: keras.Model) -> None:
+    """Draw a network from its own layers, and tabulate shape, parameters and multiply-adds of each stage."""
+    stages = costs.stages(network)
+    shapes = ", ".join(f"{stage.name} {'×'.join(map(str, stage.shape))}" for stage in stages)
+    alt = f"{network.name}: feature maps of {shapes}. Below, each stage's share of weights and multiply-adds."
+    plots.show(plots.network(stages), alt)
+    display(costs.table(network))
 
-    The way back through a network costs about twice the way there, so an image costs three times its
-    multiply-adds in every epoch.
 
-    Returns:
-        (table, times): a column for each run; how many times the work of this run the full one does.
+def cost(network: keras.Model, protocol: Protocol, data: Dataset) -> None:
+    """Compare a run with the full one, the protocol `paper` on the paper's images, and say what is reduced.
+
+    The backward pass costs about twice the forward pass, so an image costs three times its multiply-adds per epoch.
     """
     full = protocols.get("paper")
-    runs = {
-        "full run": (full, sum(dataset.CARDS["blood-cells"]["TRAIN"]) * 4 // 5),
-        "this run": (protocol, len(data.train)),
-    }
-    columns, work = {}, []
-    for title, (recipe, images) in runs.items():
-        model = (
-            network
-            if network.input_shape[1:3] == tuple(recipe.image_size)
-            else models.build(network.name, recipe.image_size, len(data.classes))
-        )
-        work.append(3 * costs.multiply_adds(model) * images * recipe.epochs)
+    columns = {}
+    for title, recipe, images in (("full run", full, PAPER_IMAGES), ("this run", protocol, len(data.train))):
         columns[title] = {
             "image size": "{} × {}".format(*recipe.image_size),
             "training images": f"{images:,}",
             "batch size": recipe.batch_size,
             "epochs": recipe.epochs,
             "learning rate": recipe.learning_rate,
-            "multiply-adds": f"{work[-1]:.1e}",
+            "multiply-adds": f"{_work(network, recipe, images):.1e}",
         }
-    return pd.DataFrame(columns), work[0] / work[1]
-
-
-def reduced(protocol: Protocol, data: dataset.Dataset, times: float) -> Markdown:
-    """Say what this run has less of than the full one, `times` from `full_run`."""
-    full = protocols.get("paper")
+    display(pd.DataFrame(columns))
     less = {
         "smaller images": np.prod(protocol.image_size) < np.prod(full.image_size),
-        "fewer images": len(data.train) < sum(dataset.CARDS["blood-cells"]["TRAIN"]) * 4 // 5,
+        "fewer images": len(data.train) < PAPER_IMAGES,
         "fewer epochs": protocol.epochs < full.epochs,
     }
-    quick = (
-        (
-            " The protocol `quick` is made for two cores. It takes few steps, so each is larger, and the running "
-            "means of batch normalisation follow faster. The network is the same."
-        )
-        if protocol.name == "quick"
-        else ""
-    )
-    return Markdown(
-        f"The full run does {times:,.1f} times the work of this one. "
-        f"Reduced here: {', '.join(what for what, so in less.items() if so) or 'nothing'}.{quick}"
-    )
+    reduced = ", ".join(what for what, so in less.items() if so) or "nothing"
+    times = _times(network, protocol, len(data.train))
+    _say(f"The full run does {times:,.1f} times the work of this run. Reduced here: {reduced}.")
 
 
-def curves(run: Run, times: float) -> Markdown:
-    """Read the curves of a run: its best and its last epoch, its seconds, and those of the full run."""
+def training(run: Run) -> None:
+    """Draw the curves of a run and read them: its best and its last epoch, its seconds, and those of the full run."""
     history, epochs = run.history, len(run.history["loss"])
-    seconds = np.median(history["seconds"])
-    best = history["val_accuracy"][run.best_epoch - 1]
+    alt = f"Loss and accuracy of train, validation and test over {epochs} epochs; the best is {run.best_epoch}."
+    plots.show(plots.curves(history, run.best_epoch), alt)
+    seconds, best = np.median(history["seconds"]), history["val_accuracy"][run.best_epoch - 1]
     train, validation, test = (_percent(history[f"{part}accuracy"][-1]) for part in ("", "val_", "test_"))
-    return Markdown(
-        f"Validation was best in epoch {run.best_epoch} of {epochs}, with {_percent(best)} right. In the last epoch "
-        f"the network had right {train} of the training images, {validation} of validation and {test} of test. An "
-        f"epoch took {seconds:.1f} seconds. At this rate the full run takes about {seconds * epochs * times / 60:,.0f} "
-        "minutes on this machine."
+    minutes = seconds * epochs * _times(run.network, run.protocol, run.sizes["train"]) / 60
+    _say(
+        f"Validation accuracy was best in epoch {run.best_epoch} of {epochs}: {_percent(best)}. After the last epoch, "
+        f"accuracy was {train} on train, {validation} on validation and {test} on test. An epoch took {seconds:.1f} "
+        f"seconds. At this rate the full run takes about {minutes:,.0f} minutes on this machine."
     )
 
 
-def result(record: dict) -> Markdown:
+def report(record: Record, data: Dataset) -> None:
+    """Show what a run achieved: test accuracy, confusions, metrics per class, the paper's row."""
+    result(record)
+    confusions(record)
+    display(per_class(record))
+    beside_paper(record, data)
+    copies(record, data)
+
+
+def result(record: Record) -> None:
     """State the test accuracy with its interval, and what the interval is."""
-    test = record["test"]
-    accuracy, low, high = map(_percent, (test["accuracy"], *test["interval95"]["accuracy"]))
-    units, unit = test["interval95"]["units"], test["interval95"]["unit"]
-    held = test["interval95"].get("coverage")
-    counted = {
-        "photo": "Copies of one photograph succeed and fail together, so photographs are counted, not images.",
-        "image": "Which photograph is behind an image is not known here, so images are counted one by one. If several "
-        "are copies of one photograph, the true interval is wider.",
-    }
-    measured = (
-        (
-            f" In simulations with the photographs of the archive's test set, such intervals held the truth "
-            f"{100 * held[0]:.0f} to {100 * held[1]:.0f} times in 100."
-        )
-        if held
-        else ""
+    ends, title = record.test["interval95"], models.card(record.model).title
+    accuracy, low, high, *covered = map(
+        _percent, (record.test["accuracy"], *ends["accuracy"], *(ends.get("coverage") or ()))
     )
-    return Markdown(
-        f"{models.card(record['model']).title}: **test accuracy {accuracy} [{low}, {high}]**, epoch "
-        f"{record['best_epoch']} of {len(record['history']['loss'])}.\n\nThe brackets hold a 95 % interval: where the "
-        f"accuracy of this trained network on ever more {unit}s of these classes may lie, judged by the {units} that "
-        f"were tested. {counted[unit]}{measured}"
+    tried = (
+        " In simulations with the photographs of the archive's test set, such an interval of accuracy contained the "
+        f"true value in {' to '.join(covered)} of the cases."
+    )
+    _say(
+        f"{title}: **test accuracy {accuracy} [{low}, {high}]**, after epoch {record.best_epoch} of "
+        f"{len(record.history['loss'])}.\n\nThe brackets give a 95 % interval: the range of this trained network's "
+        f"accuracy on new {ends['unit']}s of these classes, estimated from the {ends['units']} that were tested. "
+        f"{COUNTED[ends['unit']]}{tried if covered else ''}"
     )
 
 
-def confused(record: dict) -> Markdown:
-    """Name the most frequent confusion on the test set."""
-    errors = np.array(record["test"]["confusion"])
-    np.fill_diagonal(errors, 0)
-    true, taken = (record["dataset"]["classes"][n].lower() for n in np.unravel_index(errors.argmax(), errors.shape))
-    return Markdown(
-        "The diagonal is what was right. "
-        + (
-            f"The most frequent confusion on test: {true} taken for {taken}, {errors.max()} times."
-            if errors.any()
-            else "On test nothing was confused."
-        )
-    )
+def confusions(record: Record) -> None:
+    """Draw the confusion matrices of validation and test, and name the most frequent confusion on test."""
+    matrices = {part: np.array(getattr(record, part)["confusion"]) for part in ("validation", "test")}
+    correct = "; ".join(f"{part}: {np.trace(matrix)} of {matrix.sum()} correct" for part, matrix in matrices.items())
+    plots.show(plots.confusions(matrices, record.dataset["classes"]), f"Confusion matrices. {correct}.")
+    errors = matrices["test"] * (1 - np.eye(len(matrices["test"]), dtype=int))
+    true, predicted = (record.dataset["classes"][n].lower() for n in np.unravel_index(errors.argmax(), errors.shape))
+    most = f"The most frequent confusion on test: {true} predicted as {predicted}, {errors.max()} times."
+    _say(f"Correct predictions are on the diagonal. {most if errors.any() else 'Nothing is confused on test.'}")
 
 
-def per_class(record: dict) -> pd.DataFrame:
-    """Lay out how many photographs, or images, of each class the test set has, and each figure with its interval."""
-    test, ends = record["test"], record["test"]["interval95"]
+def per_class(record: Record) -> pd.DataFrame:
+    """Return how many photographs, or images, of each class the test set has, and each metric with its interval."""
+    test, ends = record.test, record.test["interval95"]
     columns = {f"{ends['unit']}s": [*test["per_photo"]["count"], ends["units"]]}
     for name, shares in test["per_class"].items():
-        columns[name] = [
-            *map(metrics.format_interval, shares, ends["per_class"][name]),
-            metrics.format_interval(np.mean(shares), ends["macro"][name]),
-        ]
-    classes = [name.capitalize() for name in record["dataset"]["classes"]]
+        each = map(metrics.format_interval, shares, ends["per_class"][name])
+        columns[name] = [*each, metrics.format_interval(np.mean(shares), ends["macro"][name])]
+    classes = [name.capitalize() for name in record.dataset["classes"]]
     return pd.DataFrame(columns, index=[*classes, "mean"]).rename_axis(columns="in %")
 
 
-def beside_paper(record: dict) -> pd.DataFrame:
-    """Lay out the paper's row of Table 1 beside the best and the last epoch of a run."""
-    best, last = record["best_epoch"], len(record["history"]["loss"])
-    columns = {
-        "paper, Table 1": paper.TABLE1[record["model"]],
-        f"best epoch on validation ({best})": {k: v[best - 1] for k, v in record["history"].items()},
-        f"last epoch ({last})": {k: v[-1] for k, v in record["history"].items()},
-    }
-    rows = {
-        "train": "accuracy",
-        "validation": "val_accuracy",
-        "test": "test_accuracy",
-        "train loss": "loss",
-        "validation loss": "val_loss",
-        "test loss": "test_loss",
-    }
-    return pd.DataFrame(
-        {
-            title: {
-                row: f"{figures[key]:.4f}"
-                if "loss" in key
-                else _percent(figures[key], 0 if title.startswith("paper") else 1)
-                for row, key in rows.items()
-            }
-            for title, figures in columns.items()
-        }
-    )
+def beside_paper(record: Record, data: Dataset) -> None:
+    """Show the network's row of the paper's Table 1 beside the best and the last epoch, and say how they compare."""
+    row = models.card(record.model).table1
+    if row is None:
+        return
+    epochs = {"best epoch on validation": record.best_epoch, "last epoch": len(record.history["loss"])}
+    table = pd.DataFrame({"paper, Table 1": row})
+    for title, epoch in epochs.items():
+        table[f"{title} ({epoch})"] = {name: values[epoch - 1] for name, values in record.history.items()}
+    names = {f"{key}{what}": f"{part} {what}" for what in ("accuracy", "loss") for part, key in plots.PARTS.items()}
+    display(table.loc[list(names)].rename(names).map(lambda value: str(round(value, 4))))
+    _say(data.card.comparable if data.card else "The paper's metrics are of another set of images.")
 
 
-def comparable(record: dict, times: float) -> Markdown:
-    """Say how far the paper's figures and a run's may be compared, `times` from `full_run`."""
-    what = {
-        "sample": "The paper's figures are of photographs, this run's of drawings. Beside each other they show how to "
-        "read such a table, and nothing about which network is better.",
-        "blood-cells": "The images are of the same set. But the paper states neither its batch size nor the details of "
-        "its networks, so a difference of some points has many possible causes.",
-    }
-    return Markdown(
-        what.get(record["dataset"]["name"], "The paper's figures are of another set of images.")
-        + ("" if times <= 1 else " And this run is smaller than the full one.")
-    )
-
-
-def class_maps(network: keras.Model, data: dataset.Dataset, probabilities: np.ndarray) -> Markdown:
-    """Show class activation maps over one right and one wrong test image of each class, the surest of each.
-
-    Args:
-        network: the trained network.
-        data: what it was tested on.
-        probabilities: its answers on the test images (N, classes).
-
-    Returns:
-        A sentence on what the figure lacks and how fine the maps are.
-    """
-    chosen = metrics.most_confident(data.test.labels, probabilities)
-    there = [n for n in chosen if n is not None]
-    said = probabilities.argmax(1)
-    maps = models.class_maps(network, data.test.images[there])
-    maps = {n: maps[place, ..., said[n]] for place, n in enumerate(there)}
-    titles = [
-        "none"
-        if n is None
-        else f"{data.classes[data.test.labels[n]]} as\n{data.classes[said[n]]}, {probabilities[n].max():.0%}".lower()
-        for n in chosen
-    ]
-    blank = np.full(data.test.images.shape[1:], 235, "uint8")
-    rows, columns = next(iter(maps.values())).shape
-    nothing = np.full((rows, columns), np.nan)
-    figure = plots.veiled(
-        [blank if n is None else data.test.images[n] for n in chosen],
-        [maps.get(n, nothing) for n in chosen],
-        titles,
-        len(data.classes),
-    )
-    plots.show(
-        figure,
-        "Class activation maps over one right, above, and one wrong test image of each class: "
-        + "; ".join(titles).replace("\n", " "),
-    )
-    claims = [f"no {name.lower()} was classified {how}" for how in ("rightly", "wrongly") for name in data.classes]
-    missing = [claim for n, claim in zip(chosen, claims, strict=True) if n is None]
-    only = (
-        " One place says nothing about where: take larger images to see a map."
-        if rows * columns == 1
-        else " and is drawn smoothly, so the veil has no sharp edge."
-    )
-    return Markdown(
-        (f"An empty panel means: on test, {', '.join(missing)}. " if missing else "")
-        + f"The map has {rows} × {columns} places"
-        + (f".{only}" if rows * columns == 1 else only)
-    )
-
-
-def copies(record: dict, data: dataset.Dataset) -> Markdown:
+def copies(record: Record, data: Dataset) -> None:
     """Say how many validation images have a copy in training, and how far validation is above test."""
     share = np.isin(data.validation.photos, data.train.photos).mean()
-    gap = record["validation"]["accuracy"] - record["test"]["accuracy"]
-    return Markdown(
-        (
-            f"In this run, {_percent(share, 0)} of the validation images have a copy in the training images."
-            if data.photos_known
-            else "Which photograph is behind which image is not recorded for this set."
-        )
-        + f" At the best epoch, validation accuracy less test accuracy is {100 * gap:+.1f} points."
+    gap = record.validation["accuracy"] - record.test["accuracy"]
+    known = f"In this run, {_percent(share, 0)} of the validation images have a copy in the training images."
+    unknown = "Which photograph is behind which image is not recorded for this set."
+    _say(
+        f"{known if data.photos_known else unknown} At the best epoch, validation accuracy minus test accuracy is "
+        f"{100 * gap:+.1f} points."
     )
+
+
+def class_maps(run: Run, record: Record, data: Dataset) -> None:
+    """Show class activation maps over the most confident correct and wrong prediction of each class on test."""
+    probabilities = record.answers["probabilities"]
+    chosen = metrics.most_confident(data.test.labels, probabilities)
+    predicted, images = probabilities.argmax(1), data.test.images
+    found = [n for n in chosen if n is not None]
+    every = models.class_maps(run.network, images[found])
+    rows, columns = every.shape[1:3]
+    panels = {None: (np.full_like(images[0], 235), np.full((rows, columns), np.nan), "none")}
+    for n, maps in zip(found, every, strict=True):
+        true, guess = (data.classes[label].lower() for label in (data.test.labels[n], predicted[n]))
+        panels[n] = images[n], maps[..., predicted[n]], f"{true} as\n{guess}, {probabilities[n].max():.0%}"
+    figure = plots.overlay_heatmap(*zip(*(panels[n] for n in chosen), strict=True), len(data.classes))
+    told = "; ".join(panels[n][2] for n in chosen).replace("\n", " ")
+    plots.show(figure, f"Class activation maps over test images. Top, correct; bottom, wrong predictions: {told}.")
+    claims = [f"no {name.lower()} is classified {how}" for how in ("correctly", "wrongly") for name in data.classes]
+    missing = [claim for n, claim in zip(chosen, claims, strict=True) if n is None]
+    empty = f"An empty panel means: on test, {', '.join(missing)}. " if missing else ""
+    _say(f"{empty}The map has {rows} × {columns} places and is drawn smoothly, so an edge in it is no outline.")
+
+
+def _say(text: str) -> None:
+    display(Markdown(text))
 
 
 def _percent(share: float, digits: int = 1) -> str:
     return f"{100 * share:.{digits}f} %"
+
+
+def _times(network: keras.Model, protocol: Protocol, images: int) -> float:
+    """How many times the work of a run the full run does."""
+    return _work(network, protocols.get("paper"), PAPER_IMAGES) / _work(network, protocol, images)
+
+
+def _work(network: keras.Model, protocol: Protocol, images: int) -> int:
+    """Multiply-adds of a training run."""
+    alike = tuple(network.input_shape[1:3]) == tuple(protocol.image_size)
+    built = (network.name, protocol.image_size, network.output_shape[-1])
+    return 3 * (costs.multiply_adds(network) if alike else _multiply_adds(*built)) * images * protocol.epochs
+
+
+@lru_cache
+def _multiply_adds(name: str, image_size: tuple[int, int], classes: int) -> int:
+    return costs.multiply_adds(models.build(name, image_size, classes))

@@ -201,7 +201,7 @@ def calibration_error(labels: np.ndarray, probabilities: np.ndarray, bins: int =
 
 
 def brier(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Return the mean over images of the squared distance between predicted and true probabilities, 0 to 2. Source: Brier 1950."""
+    """Return the mean squared distance between predicted and true probabilities, 0 to 2. Source: Brier 1950."""
     exact = np.asarray(probabilities, np.float64)
     return float(
         brier_score_loss(labels, exact / exact.sum(1, keepdims=True), labels=range(exact.shape[1]), scale_by_half=False)
@@ -253,7 +253,7 @@ def compare(right: dict[str, np.ndarray], photos: np.ndarray) -> list[dict]:
     correction holds the chance of any false alarm over all pairs. Source: Holm 1979.
 
     Args:
-        right: by model, whether each image was classified correctly (N,); the same images in the same order for every model.
+        right: by model, whether each image was classified correctly (N,); all models on the same images in one order.
         photos: the photograph of each image (N,).
 
     Returns:

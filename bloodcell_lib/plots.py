@@ -1,4 +1,4 @@
-"""Figures. Each function returns a Matplotlib figure; `show` displays it with a text for who cannot see it."""
+"""Figures. Each function returns a Matplotlib figure; `show` displays it with an alternative text."""
 
 import base64
 import html
@@ -6,23 +6,19 @@ import io
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
 from bloodcell_lib.dataset import Part
 
 PALETTE = sns.color_palette("colorblind")
+PARTS = {"train": "", "validation": "val_", "test": "test_"}  # by the names that a history has
 PART_COLOURS = {"train": PALETTE[0], "validation": PALETTE[1], "test": PALETTE[2]}
 BOX_COLOURS = {"WBC": PALETTE[0], "RBC": PALETTE[3], "Platelets": PALETTE[2]}
-STEP_COLOURS = {
-    "data": PALETTE[7],
-    "convolution": PALETTE[0],
-    "normalisation": PALETTE[1],
-    "activation": PALETTE[2],
-    "pooling": PALETTE[3],
-    "depthwise": PALETTE[9],
-    "join": PALETTE[4],
-}
+STEPS = ("convolution", "normalisation", "activation", "pooling", "join")
+STEP_COLOURS = dict(zip(STEPS, PALETTE, strict=False)) | {"data": PALETTE[7], "depthwise": PALETTE[9]}
+CENTRED = {"ha": "center", "va": "center"}
 
 
 def show(figure: Figure, alt: str) -> None:
@@ -40,20 +36,22 @@ def show(figure: Figure, alt: str) -> None:
     display({"text/html": tag, "text/plain": alt}, raw=True)
 
 
-def grid(images: np.ndarray, titles: list[str], columns: int = 4) -> Figure:
+def grid(images: np.ndarray | list[np.ndarray], titles: list[str], columns: int = 4) -> Figure:
     """Draw images in rows, a title above each. Source: the paper, figures 5 and 6.
 
     Args:
         images: uint8 (N, height, width, 3), or a list of such images of any sizes.
         titles: N lines.
-        columns: images a row.
+        columns: images per row.
+
+    Raises:
+        ValueError: there are not as many titles as images.
     """
     if len(images) != len(titles):
-        raise ValueError(f"{len(images)} images and {len(titles)} titles: give one title an image.")
+        raise ValueError(f"{len(images)} images and {len(titles)} titles: give one title per image.")
     rows = -(-len(images) // columns)
-    figure, axes = plt.subplots(
-        rows, columns, figsize=(2.6 * columns, 2.25 * rows), squeeze=False, layout="constrained"
-    )
+    size = (2.6 * columns, 2.25 * rows)
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
     for axis in axes.flat:
         axis.axis("off")
     for axis, image, title in zip(axes.flat, images, titles, strict=False):
@@ -78,121 +76,73 @@ def diagram(steps: dict[str, tuple], arrows: list[tuple], size: tuple[float, flo
 
     Args:
         steps: name to (x, y, text, kind): the centre, in units of the caller's choice, and one of `STEP_COLOURS`.
-        arrows: (from, to) or (from, to, text beside the arrow), names of steps.
+        arrows: (from, to) or (from, to, text on the arrow), names of steps.
         size: width and height of the figure in inches.
     """
     figure, axis = plt.subplots(figsize=size, layout="constrained")
     axis.axis("off")
     patches = {}
     for name, (x, y, text, kind) in steps.items():
-        colour = STEP_COLOURS[kind]
-        patches[name] = axis.text(
-            x,
-            y,
-            text,
-            ha="center",
-            va="center",
-            fontsize=9,
-            zorder=3,
-            bbox={"boxstyle": "round,pad=0.5", "facecolor": [1 - 0.25 * (1 - c) for c in colour], "edgecolor": colour},
-        )
+        pale = [1 - 0.25 * (1 - channel) for channel in STEP_COLOURS[kind]]
+        box = {"boxstyle": "round,pad=0.5", "facecolor": pale, "edgecolor": STEP_COLOURS[kind]}
+        patches[name] = axis.text(x, y, text, fontsize=9, zorder=3, bbox=box, **CENTRED).get_bbox_patch()
     for start, end, *text in arrows:
         tail, head = (np.array(steps[name][:2], float) for name in (start, end))
-        axis.annotate(
-            "",
-            head,
-            tail,
-            zorder=2,
-            arrowprops={
-                "arrowstyle": "-|>",
-                "color": "grey",
-                "shrinkA": 1,
-                "shrinkB": 1,
-                "patchA": patches[start].get_bbox_patch(),
-                "patchB": patches[end].get_bbox_patch(),
-            },
-        )
-        axis.text(
-            *(tail + head) / 2,
-            *text or [""],
-            ha="center",
-            va="center",
-            fontsize=8,
-            zorder=4,
-            bbox={"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"} if text else None,
-        )
+        line = {"arrowstyle": "-|>", "color": "grey", "patchA": patches[start], "patchB": patches[end]}
+        axis.annotate("", head, tail, zorder=2, arrowprops=line | {"shrinkA": 1, "shrinkB": 1})
+        if text:
+            box = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"}
+            axis.text(*(tail + head) / 2, text[0], fontsize=8, zorder=4, bbox=box, **CENTRED)
     x, y = np.array([step[:2] for step in steps.values()], float).T
     axis.set(xlim=(x.min() - 0.7, x.max() + 0.7), ylim=(y.min() - 0.5, y.max() + 0.5))
     return figure
 
 
 def network(stages: list) -> Figure:
-    """Draw a whole network: its maps as they shrink and deepen, and each stage's share of weights and work.
+    """Draw a whole network: its feature maps as they shrink and deepen, and each stage's share of weights and work.
 
-    A box is as tall as the root of the map's height, and widens with the logarithm of its channels.
+    The height of a box is the square root of the map's height; its width grows with the logarithm of the channels.
 
     Args:
         stages: rows of `models.cost.stages`.
     """
-    names, shapes, *counts = zip(*stages, strict=True)
+    crowded, tallest = len(stages) >= 9, stages[0].shape[0]
     figure, (axis, below) = plt.subplots(2, 1, figsize=(11, 5), sharex=True, layout="constrained", height_ratios=(3, 2))
-    places = np.arange(len(names))
-    tallest = shapes[0][0]
-    for place, shape in zip(places, shapes, strict=True):
-        height, channels = np.sqrt(shape[0] / tallest) if len(shape) == 3 else 0.04, shape[-1]
-        wide = 0.12 + 0.07 * np.log2(channels)
-        axis.add_patch(
-            plt.Rectangle(
-                (place - wide / 2, -height / 2),
-                wide,
-                height,
-                alpha=0.75,
-                color=PALETTE[0] if len(shape) == 3 else PALETTE[4],
-            )
-        )
-        axis.text(
-            place,
-            height / 2 + 0.04,
-            "×".join(map(str, shape)),
-            ha="center",
-            va="bottom",
-            fontsize=8,
-            rotation=0 if len(names) < 9 else 60,
-        )
+    for place, stage in enumerate(stages):
+        is_map = len(stage.shape) == 3
+        height, width = np.sqrt(stage.shape[0] / tallest) if is_map else 0.04, 0.12 + 0.07 * np.log2(stage.shape[-1])
+        corner, colour = (place - width / 2, -height / 2), PALETTE[0 if is_map else 4]
+        axis.add_patch(plt.Rectangle(corner, width, height, alpha=0.75, color=colour))
+        text = "×".join(map(str, stage.shape))
+        axis.text(place, height / 2 + 0.04, text, ha="center", va="bottom", fontsize=8, rotation=60 * crowded)
     axis.set(ylim=(-0.55, 0.95))
     axis.axis("off")
-    for shift, what, values, colour in ((-0.2, "weights", counts[0], 1), (0.2, "multiply-adds", counts[1], 2)):
-        below.bar(places + shift, 100 * np.array(values) / sum(values), 0.38, label=what, color=PALETTE[colour])
-    below.set(ylabel="share in %", xlim=(-0.7, len(names) - 0.3))
-    below.set_xticks(places, names, rotation=0 if len(names) < 9 else 45, ha="center" if len(names) < 9 else "right")
+    shares = pd.DataFrame(
+        [stage[2:] for stage in stages], [stage.name for stage in stages], ["weights", "multiply-adds"]
+    )
+    (100 * shares / shares.sum()).plot.bar(ax=below, width=0.76, color=PALETTE[1:3], ylabel="share in %")
+    below.tick_params(axis="x", rotation=45 * crowded)
     below.legend(frameon=False)
     sns.despine(ax=below)
     return figure
 
 
-def veiled(images: np.ndarray, maps: np.ndarray, titles: list[str], columns: int = 4) -> Figure:
-    """Draw images that are clear where a map is high and under a grey veil where it is low.
+def overlay_heatmap(images: list, maps: list, titles: list[str], columns: int = 4) -> Figure:
+    """Draw images with heatmaps over them: clear where a map is high, under a grey veil where it is low.
 
     Args:
         images: uint8 (N, height, width, 3).
-        maps: (N, rows, columns) of any size and range, each scaled by its own lowest and highest value; a map of
-            numbers that are none leaves its image as it is.
+        maps: (N, rows, columns) of any size and range, each scaled by its own lowest and highest value; a map of NaN
+            leaves its image as it is.
         titles: N lines.
-        columns: images a row.
+        columns: images per row.
     """
     figure = grid(images, titles, columns)
     height, width = images[0].shape[:2]
+    place = {"extent": (-0.5, width - 0.5, height - 0.5, -0.5), "interpolation": "bilinear"}
     for axis, heat in zip(figure.axes, maps, strict=False):
         veil = np.nan_to_num(0.85 * (heat.max() - heat) / max(np.ptp(heat), 1e-9))
-        axis.imshow(
-            np.full_like(veil, 0.45),
-            cmap="gray",
-            vmin=0,
-            vmax=1,
-            alpha=veil,
-            interpolation="bilinear",
-            extent=(-0.5, width - 0.5, height - 0.5, -0.5),
-        )
+        axis.imshow(np.full_like(veil, 0.45), cmap="gray", vmin=0, vmax=1, alpha=veil, **place)
     return figure
 
 
@@ -201,36 +151,24 @@ def boxes(photographs: list, columns: int = 2) -> Figure:
 
     Args:
         photographs: (name, image, boxes) as `dataset.photographs` returns them.
-        columns: photographs a row.
+        columns: photographs per row.
     """
-    figure = grid([image for _, image, _ in photographs], [name for name, _, _ in photographs], columns)
+    names, images, marked = zip(*photographs, strict=True)
+    figure = grid(images, names, columns)
     figure.set_size_inches(4.8 * columns, 3.9 * -(-len(photographs) // columns))
-    for axis, (_, _, found) in zip(figure.axes, photographs, strict=False):
+    legend = {}
+    for axis, found in zip(figure.axes, marked, strict=False):
         for what, left, top, right, bottom in found:
-            axis.add_patch(
-                plt.Rectangle(
-                    (left, top),
-                    right - left,
-                    bottom - top,
-                    fill=False,
-                    linewidth=1.6,
-                    edgecolor=BOX_COLOURS.get(what, "black"),
-                )
-            )
-    found = {what for _, _, marked in photographs for what, *_ in marked}
-    figure.legend(
-        handles=[plt.Line2D([], [], color=BOX_COLOURS.get(what, "black"), label=what) for what in sorted(found)],
-        loc="outside lower center",
-        ncols=3,
-        frameon=False,
-    )
+            line = {"fill": False, "linewidth": 1.6, "edgecolor": BOX_COLOURS.get(what, "black"), "label": what}
+            legend[what] = axis.add_patch(plt.Rectangle((left, top), right - left, bottom - top, **line))
+    figure.legend(handles=[legend[what] for what in sorted(legend)], loc="outside lower center", ncols=3, frameon=False)
     return figure
 
 
 def distributions(images: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> Figure:
     """Draw the spread of mean red, green and blue for each class, before and after normalisation.
 
-    Source: the paper, section 3.1, "normalisation distribution testing". Normalised: each image less
+    Source: the paper, section 3.1, "normalisation distribution testing". Standardised: each image minus
     its own mean, divided by its own standard deviation, over pixels and channels.
 
     Args:
@@ -241,53 +179,38 @@ def distributions(images: np.ndarray, labels: np.ndarray, classes: tuple[str, ..
     means = np.array([image.mean((0, 1)) for image in images])
     spread = np.array([max(image.std(), 1e-6) for image in images])  # image by image: all at once takes gigabytes
     scaled = (means - means.mean(1, keepdims=True)) / spread[:, None]
-    figure, axes = plt.subplots(2, 3, figsize=(10, 5), layout="constrained", sharey="row")
-    for row, values, what in ((axes[0], means, "pixels 0 to 255"), (axes[1], scaled, "standardised")):
-        for axis, channel, name in zip(row, values.T, ("red", "green", "blue"), strict=True):
-            for label, colour in zip(range(len(classes)), PALETTE, strict=False):
-                sns.kdeplot(
-                    channel[labels == label],
-                    ax=axis,
-                    color=colour,
-                    label=classes[label].capitalize(),
-                    warn_singular=False,
-                )
-            axis.set(title=f"{name}, {what}", xlabel="image mean", ylabel="density")
-            axis.title.set_fontsize(9)
-    figure.legend(
-        *axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=len(classes), frameon=False
-    )
-    return figure
+    names = [classes[label].capitalize() for label in labels]
+    columns = ["red", "green", "blue"]
+    frames = [pd.DataFrame(values, columns=columns).assign(name=names) for values in (means, scaled)]
+    frame = pd.concat(frames, keys=["pixels 0 to 255", "standardised"], names=["scale", None]).reset_index(0)
+    frame = frame.melt(["scale", "name"], columns, "channel", "image mean")
+    facets = {"row": "scale", "col": "channel", "facet_kws": {"sharex": "row", "sharey": "row"}}
+    look = {"palette": PALETTE[: len(classes)], "common_norm": False, "warn_singular": False}
+    panels = sns.displot(frame, x="image mean", hue="name", kind="kde", height=2.5, aspect=1.2, **facets, **look)
+    panels.set_titles("{col_name}, {row_name}", size=9)
+    panels.legend.set_title(None)
+    return panels.figure
 
 
 def curves(history: dict[str, list[float]], best_epoch: int | None = None) -> Figure:
     """Draw loss and accuracy of train, validation and test by epoch. Source: the paper, figures 8 and 9.
 
     Args:
-        history: a list of one value an epoch for loss, accuracy, val_loss and so on.
+        history: a list with one value per epoch for loss, accuracy, val_loss and so on.
         best_epoch: counted from 1, marked where given.
     """
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
     epochs = np.arange(1, len(history["loss"]) + 1)
     for axis, what in zip(axes, ("loss", "accuracy"), strict=True):
-        for part, prefix, style in (("train", "", "-"), ("validation", "val_", "--"), ("test", "test_", ":")):
+        for (part, prefix), style in zip(PARTS.items(), ("o-", "o--", "o:"), strict=True):
             if prefix + what in history:
-                axis.plot(
-                    epochs,
-                    history[prefix + what],
-                    style,
-                    marker="o",
-                    markersize=3,
-                    label=part,
-                    color=PART_COLOURS[part],
-                )
+                values = history[prefix + what]
+                axis.plot(epochs, values, style, markersize=3, label=part, color=PART_COLOURS[part])
         if best_epoch:
             axis.axvline(best_epoch, color="grey", linewidth=1, label="best on validation")
-        axis.set(xlabel="epoch", ylabel=what)
+        axis.set(xlabel="epoch", ylabel=what, ylim=(0, 1.02 if what == "accuracy" else None))
         axis.xaxis.get_major_locator().set_params(integer=True)
         sns.despine(ax=axis)
-    axes[1].set_ylim(0, 1.02)
-    axes[0].set_ylim(bottom=0)
     axes[1].legend(frameon=False, fontsize=8)
     return figure
 
@@ -301,26 +224,12 @@ def confusions(matrices: dict[str, np.ndarray], classes: tuple[str, ...]) -> Fig
         matrices: title to confusion matrix (classes, classes), rows true.
         classes: names by label.
     """
-    figure, axes = plt.subplots(
-        1, len(matrices), figsize=(4.6 * len(matrices), 3.9), layout="constrained", squeeze=False
-    )
-    short = [name.capitalize() for name in classes]
-    for axis, (title, matrix) in zip(axes.flat, matrices.items(), strict=True):
-        matrix = np.asarray(matrix)
-        sns.heatmap(
-            matrix / np.maximum(matrix.sum(1, keepdims=True), 1),
-            annot=matrix,
-            fmt="d",
-            cmap="Blues",
-            vmin=0,
-            vmax=1,
-            cbar=False,
-            square=True,
-            linewidths=1,
-            xticklabels=short,
-            yticklabels=short,
-            ax=axis,
-        )
+    size = (4.6 * len(matrices), 3.9)
+    figure, axes = plt.subplots(1, len(matrices), figsize=size, layout="constrained", squeeze=False)
+    look = {"fmt": "d", "cmap": "Blues", "vmin": 0, "vmax": 1, "cbar": False, "square": True, "linewidths": 1}
+    for axis, (title, counts) in zip(axes.flat, matrices.items(), strict=True):
+        matrix = pd.DataFrame(counts, *2 * [[name.capitalize() for name in classes]])
+        sns.heatmap(matrix.div(matrix.sum(axis=1).clip(lower=1), axis=0), annot=matrix, ax=axis, **look)
         axis.set(title=title, xlabel="predicted", ylabel="true")
         axis.tick_params(axis="x", rotation=30)
         axis.tick_params(axis="y", rotation=0)

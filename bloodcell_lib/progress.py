@@ -1,19 +1,50 @@
-"""Stand-in until the lessons' room lands."""
+"""What shows a training while it runs: a line per epoch, or curves that are redrawn."""
 
+import os
+
+from bloodcell_lib import plots
 from bloodcell_lib.backend import keras
 
 
 class EpochLine(keras.callbacks.Callback):
-    def __init__(self, epochs):
+    """Prints one line per epoch."""
+
+    def __init__(self, epochs: int):
         super().__init__()
         self.epochs = epochs
 
     def on_epoch_end(self, epoch, logs=None):
-        print(
-            f"epoch {epoch + 1:3d}/{self.epochs}   train {logs['accuracy']:.3f} (loss {logs['loss']:.3f})   validation {logs['val_accuracy']:.3f} (loss {logs['val_loss']:.3f})   {logs['seconds']:.1f} s",
-            flush=True,
-        )
+        told = [
+            f"{part} {logs[f'{key}accuracy']:.3f} (loss {logs[f'{key}loss']:.3f})" for part, key in plots.PARTS.items()
+        ]
+        print(f"epoch {epoch + 1:3d}/{self.epochs}", *told, f"{logs['seconds']:.1f} s", sep="   ", flush=True)
 
 
-def default(epochs):
-    return [EpochLine(epochs)]
+class LiveCurves(keras.callbacks.Callback):
+    """Redraws the curves after each epoch, in a notebook that somebody looks at."""
+
+    def on_train_begin(self, logs=None):
+        self.history, self.display = {}, None
+
+    def on_epoch_end(self, epoch, logs=None):
+        from IPython.display import display
+
+        for name, value in logs.items():
+            self.history.setdefault(name, []).append(value)
+        figure = plots.curves(self.history)
+        if self.display is None:
+            self.display = display(figure, display_id=True)
+        else:
+            self.display.update(figure)
+        plots.plt.close(figure)
+
+    def on_train_end(self, logs=None):
+        from IPython.display import Markdown
+
+        if self.display is not None:
+            self.display.update(Markdown("The curves of all epochs follow."))
+
+
+def default(epochs: int) -> list[keras.callbacks.Callback]:
+    """Return live curves where a Jupyter server shows the notebook, else one line per epoch."""
+    return [LiveCurves()] if "JPY_SESSION_NAME" in os.environ else [EpochLine(epochs)]

@@ -7,7 +7,6 @@ nothing about blood: it shows that the code works, and what a copy of a photogra
 
 import csv
 import os
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
@@ -18,7 +17,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from bloodcell_lib.sources import CLASSES
+from bloodcell_lib.files import replacing
 
 PHOTOGRAPHS = {"TRAIN": 12, "TEST": 5}  # of each class
 COPIES = {"TRAIN": 20, "TEST": 16}  # of each photograph
@@ -187,6 +186,7 @@ WHITE_CELLS = {
     "MONOCYTE": (monocyte, (78, 106)),
     "NEUTROPHIL": (neutrophil, (62, 90)),
 }
+CLASSES = tuple(WHITE_CELLS)
 
 
 # The photograph around it: drawn alike for every class, so that only the white cell tells the class.
@@ -375,13 +375,11 @@ def write(folder: str | os.PathLike, seed: int = 0) -> None:
     folder = Path(folder).resolve()
     _require_free(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as workshop:
-        whole = Path(workshop) / folder.name
-        _write(whole, seed)
+    with replacing(folder) as part:
+        _write(part, seed)
         _require_free(folder)
         if folder.exists():
             folder.rmdir()  # not every system renames onto an empty folder
-        whole.rename(folder)
 
 
 def _require_free(folder: Path) -> None:

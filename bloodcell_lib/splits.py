@@ -1,11 +1,12 @@
-"""How a set is divided: by image, as the paper does, or by photograph, once or in folds."""
+"""Splits: by image, as in the paper, or by photograph, once or in folds."""
 
 import re
 
 import numpy as np
+import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 
-from bloodcell_lib.sources import DatasetError
+from bloodcell_lib.images import explaining, refuse
 
 FOLD = re.compile(r"fold:([1-9]\d*)/([1-9]\d*)")
 
@@ -19,106 +20,98 @@ def fold_of(split: str) -> tuple[int, int] | None:
     if split in ("image", "photo"):
         return None
     found = FOLD.fullmatch(split) if isinstance(split, str) else None
-    if not found:
-        raise DatasetError(f"split={split!r} is unknown. Choose 'image', 'photo' or 'fold:K/N', such as 'fold:1/5'.")
+    unknown = "unknown. Choose 'image', 'photo' or 'fold:K/N', such as 'fold:1/5'"
+    refuse(f"split={split!r}", {unknown: not found})
     fold, folds = map(int, found.groups())
-    if folds < 3 or fold > folds:
-        raise DatasetError(
-            f"split={split!r} cannot be made. N is 3 at least, one fold to test on, one to validate on "
-            "and one to train on, and K goes from 1 to N."
-        )
+    reason = "one fold each to test on, to validate on and to train on"
+    impossible = f"not possible. N must be at least 3, {reason}, and K must be from 1 to N"
+    refuse(f"split={split!r}", {impossible: folds < 3 or fold > folds})
     return fold, folds
 
 
-def divide(
-    parts: np.ndarray, labels: np.ndarray, photos: np.ndarray, scenes: np.ndarray, split: str, seed: int
+def split(
+    parts: np.ndarray, labels: np.ndarray, photos: np.ndarray, scenes: np.ndarray, name: str, seed: int
 ) -> dict[str, np.ndarray]:
-    """Divide the images of a set.
+    """Split the images of a set into training, validation and test.
 
-    "paper" draws a fifth of TRAIN's images, stratified by class; "grouped" a fifth of its photographs, which then
-    share no scene with the others; "fold:K/N" tests on the K-th of N equal shares of all photographs and validates
-    on the next. Where photographs count, images of an unknown one are not used in training and validation.
+    "image" holds out a fifth of TRAIN's images for validation, stratified by class; "photo" holds out a fifth of
+    TRAIN's photographs, which share no scene with the others; "fold:K/N" tests on the K-th of N equal shares of all
+    photographs and validates on the next one. In a split by photograph, images of unknown photographs are not used
+    for training and validation.
 
     Args:
-        parts: "TRAIN", "TEST" or "TEST_SIMPLE" of each image (N,), or "" for all.
+        parts: "TRAIN", "TEST" or "TEST_SIMPLE" for each image (N,), or "" for all.
         labels: class of each image (N,).
-        photos: its photograph (N,), "" where unknown.
-        scenes: a name that photographs of the same cell or field share (N,).
-        split: "image", "photo" or "fold:K/N".
-        seed: of the draw.
+        photos: photograph of each image (N,), "" if unknown.
+        scenes: a name shared by photographs of the same cell or field (N,).
+        name: "image", "photo" or "fold:K/N".
+        seed: of the random draw.
 
     Returns:
-        Rows of "train", "validation", "test" and "simple", ascending.
+        Rows of "train", "validation", "test" and "simple", in ascending order.
 
     Raises:
         DatasetError: a class has too few images or photographs.
     """
-    simple, usable = np.flatnonzero(parts == "TEST_SIMPLE"), (photos != "") | (split == "image")
-    every = np.flatnonzero(usable & (parts != "TEST_SIMPLE"))
-    if fold := fold_of(split):
+    simple, usable = parts == "TEST_SIMPLE", (photos != "") | (name == "image")
+    every = np.flatnonzero(usable & ~simple)
+    rows = {"simple": np.flatnonzero(simple)}
+    if fold := fold_of(name):
         place, folds = fold
-        at = (_folds(every, labels, photos, scenes, folds, seed) - place + 1) % folds  # 0 tests, 1 validates
-        return {"train": every[at > 1], "validation": every[at == 1], "test": every[at == 0], "simple": simple}
-    if split == "image":
+        after = (_folds(every, labels, photos, scenes, folds, seed) - place + 1) % folds
+        return rows | {"train": every[after > 1], "validation": every[after == 1], "test": every[after == 0]}
 
-        def held(rows, seed):
-            return _fifth_of_images(rows, labels, seed)
-    else:
+    def held_out(rows: np.ndarray, seed: int) -> np.ndarray:
+        by_image = name == "image"
+        return _fifth(rows, labels, seed) if by_image else _folds(rows, labels, photos, scenes, 5, seed) == 0
 
-        def held(rows, seed):
-            return _folds(rows, labels, photos, scenes, 5, seed) == 0
-
-    if (parts == "").all():  # one folder of classes: the same TEST for every seed
-        out = held(every, 0)
+    if (parts == "").all():  # no parts of its own: the same test set for every seed
+        out = held_out(every, 0)
         rest, test = every[~out], every[out]
     else:
         rest, test = np.flatnonzero(usable & (parts == "TRAIN")), np.flatnonzero(parts == "TEST")
-    out = held(rest, seed)
-    return {"train": rest[~out], "validation": rest[out], "test": test, "simple": simple}
+    out = held_out(rest, seed)
+    return rows | {"train": rest[~out], "validation": rest[out], "test": test}
 
 
-def limited(rows: np.ndarray, labels: np.ndarray, limit: int | None, seed: int) -> np.ndarray:
-    """Choose at most `limit` of some rows at random, stratified by class; ascending.
+def subsample(rows: np.ndarray, labels: np.ndarray, limit: int | None, seed: int) -> np.ndarray:
+    """Choose at most `limit` rows at random, stratified by class, each class at least once; in ascending order.
+
+    scikit-learn's stratified splitters leave out rare classes, and refuse classes with one image.
 
     Raises:
-        DatasetError: not every class could have one.
+        DatasetError: the limit is below the number of classes.
     """
+    of = pd.Series(labels[rows], rows)
     if limit is None or limit >= len(rows):
         return rows
-    if limit < (classes := len(np.unique(labels[rows]))):
-        raise DatasetError(f"limit={limit} leaves a class without an image. Give {classes} or more, or None for all.")
-    shuffled = np.random.RandomState(seed).permutation(rows)  # a frozen stream: the same in every NumPy
-    place = np.empty(len(rows))  # how far down its class a row stands, 0..1
-    for label in np.unique(labels[rows]):
-        of = labels[shuffled] == label
-        place[of] = np.arange(of.sum()) / of.sum()
-    return np.sort(shuffled[np.argsort(place, kind="stable")[:limit]])
+    few = f"leaves a class without images. Give at least {of.nunique()}, or None"
+    refuse(f"limit={limit}", {few: limit < of.nunique()})
+    shuffled = of.sample(frac=1, random_state=seed).groupby(of)
+    rank = shuffled.cumcount() / shuffled.transform("size")  # within its class, 0..1
+    return np.sort(rank.sort_values(kind="stable").index[:limit].to_numpy())
 
 
-def _fifth_of_images(rows: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:
-    """Whether each row is drawn (N,)."""
-    try:
-        _, held = train_test_split(np.arange(len(rows)), test_size=0.2, random_state=seed, stratify=labels[rows])
-    except ValueError as error:
-        raise DatasetError(
-            f"too few images to divide 80/20 by class ({error}). Each class needs two at least, and "
-            "there must be one held out for each class."
-        ) from error
-    return np.isin(np.arange(len(rows)), held)
+def _fifth(rows: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:
+    """Return whether each row is held out (N,)."""
+    advice = "Each class needs at least two images, and the held-out fifth at least one per class"
+    with explaining("split='image'", "too few images for 80/20 by class", advice, ValueError):
+        _, out = train_test_split(np.arange(len(rows)), test_size=0.2, random_state=seed, stratify=labels[rows])
+    return np.isin(np.arange(len(rows)), out)
 
 
 def _folds(
     rows: np.ndarray, labels: np.ndarray, photos: np.ndarray, scenes: np.ndarray, folds: int, seed: int
 ) -> np.ndarray:
-    """The fold of each row (N,), from 0: photographs, not copies, are spread evenly, those of one scene together."""
+    """Return the fold of each row (N,), from 0.
+
+    Photographs, not their copies, are spread evenly; those of one scene stay together.
+    """
     _, first, photo = np.unique(photos[rows], return_index=True, return_inverse=True)
     labels, scenes, fold = labels[rows][first], scenes[rows][first], np.zeros(len(first), int)
-    few = min(len(set(scenes[labels == label])) for label in np.unique(labels)) if len(labels) else 0
-    if few < folds:
-        raise DatasetError(
-            f"too few photographs: a class has {few} of different scenes, and each of {folds} folds "
-            "needs one of every class. Use fewer folds, or split='image'."
-        )
+    few = min((len(set(scenes[labels == label])) for label in np.unique(labels)), default=0)
+    advice = f"each of {folds} folds needs at least one of every class. Use fewer folds, or split='image'"
+    refuse("too few photographs", {f"a class has {few} different scenes, and {advice}": few < folds})
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     for number, (_, members) in enumerate(splitter.split(first, labels, scenes)):
         fold[members] = number

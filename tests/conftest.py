@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from bloodcell_lib import metrics, protocols, records
-from bloodcell_lib.sources import CLASSES
+from bloodcell_lib.images import CLASSES
 
 ARCHIVE = os.environ.pop("BLOODCELL_DATA", None)
 

@@ -10,9 +10,7 @@ import pytest
 LIBRARY = Path(__file__).parents[1] / "bloodcell_lib"
 OUTSIDE = ("models", "command")  # the networks, and the command that is built on the library
 FILES = [
-    file
-    for file in sorted(LIBRARY.rglob("*.py"))
-    if file.relative_to(LIBRARY).parts[0] not in (*OUTSIDE, "sample.py")
+    file for file in sorted(LIBRARY.rglob("*.py")) if file.relative_to(LIBRARY).parts[0] not in (*OUTSIDE, "sample.py")
 ]
 BUDGET, LONG = 1500, 20
 WORDS = (tokenize.NAME, tokenize.NUMBER, tokenize.STRING, getattr(tokenize, "FSTRING_MIDDLE", tokenize.STRING))

@@ -132,9 +132,7 @@ def test_a_lesson_is_done_as_its_record_says(shelf, tmp_path, own_folder, monkey
     ("overrides", "culprit"),
     [({"image_size": "15x16"}, "cnn.*at least 16"), ({"weights": "imagenet"}, "cnn has no weights 'imagenet'")],
 )
-def test_what_a_network_cannot_take_is_refused_before_anything_starts(
-    shelf, tmp_path, own_folder, overrides, culprit
-):
+def test_what_a_network_cannot_take_is_refused_before_anything_starts(shelf, tmp_path, own_folder, overrides, culprit):
     notebook(shelf / "01_cnn.ipynb", LESSON)
     with pytest.raises(ValueError, match=culprit):
         planned(tmp_path, own_folder, wanted=["good", "cnn"], **overrides)

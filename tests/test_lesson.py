@@ -1,20 +1,42 @@
 """What the lessons say is computed from what happened."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
-from test_training import SIZE, data, recipe, train
+from IPython.display import Markdown
 
-from bloodcell_lib import lesson, models, paper, plots, protocols, training
+from bloodcell_lib import dataset, lesson, models, plots, protocols, training
+
+SIZE = (24, 32)
+RECIPE = protocols.get("quick", image_size=SIZE, epochs=3, batch_size=16, limit=32)
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    run, set_ = train(tmp_path_factory.mktemp("lesson"), recipe(epochs=4))
-    kept = keras.saving.load_model(run.checkpoint)
-    return run, set_, kept, *training.evaluate(kept, run, set_, recipe(epochs=4))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BLOODCELL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        data = dataset.load("sample", **RECIPE.data)
+    keras.utils.set_random_seed(0)
+    network = models.build("cnn", SIZE, len(data.classes))
+    run = training.fit(network, data, RECIPE, out=tmp_path_factory.mktemp("runs"), callbacks=[])
+    return run, training.evaluate(run, data), data
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """What a cell displays, in order: figures as (figure, alternative text), sentences as text, tables as frames."""
+    found = []
+    monkeypatch.setattr(plots, "show", lambda figure, alt: found.append((figure, alt)))
+    monkeypatch.setattr(lesson, "display", lambda it: found.append(it.data if isinstance(it, Markdown) else it))
+    return found
+
+
+def texts(shown: list) -> str:
+    return "\n".join(it for it in shown if isinstance(it, str))
 
 
 def test_source_is_cut_where_it_is_asked():
@@ -24,79 +46,127 @@ def test_source_is_cut_where_it_is_asked():
     assert "layers.ReLU" in part and "return" not in part and "Conv2D" not in part
     with pytest.raises(ValueError, match="conv_block has no lines from 'no such'"):
         lesson.source(models.cnn.conv_block, start="no such")
+    with pytest.raises(ValueError, match="to 'no such'"):
+        lesson.source(models.cnn.conv_block, stop="no such")
 
 
-def test_the_set_is_named_for_what_it_is():
-    for name, words in (
-        ("sample", "drawn by a program"),
-        ("blood-cells", "photograph of stained blood"),
-        ("quadrants", "*quadrants*"),
-    ):
-        said = lesson.about(replace(data(), name=name)).data
-        assert words in said and "96 images to train on, 48 to validate and 48 to" in said and "24 × 32 pixels" in said
+def test_a_known_set_is_described_by_its_card_and_another_by_its_name(finished, shown):
+    data = finished[2]
+    lesson.about(data)
+    assert data.card.about in shown[0] and "32 images to train on, 32 to validate and 32 to" in shown[0]
+    assert "24 × 32 pixels" in shown[0] and len(shown[1][0].axes) == 2 * len(data.classes)
+    lesson.about(replace(data, name="quadrants", card=None))
+    assert "*quadrants*" in shown[2]
 
 
-def test_the_full_run_is_the_paper_on_the_archive():
-    network = models.build("cnn", SIZE)
-    table, times = lesson.full_run(network, recipe(), data())
+def test_a_card_is_shown(shown):
+    lesson.card("squeezenet")
+    card = models.card("squeezenet")
+    assert all(str(part) in shown[0] for part in (card.title, card.year, card.paper, card.min_side, card.notes))
+
+
+def test_a_network_is_drawn_and_tabulated(finished, shown):
+    network = finished[0].network
+    lesson.network(network)
+    (figure, alt), table = shown
+    assert "block2 6×8×64" in alt and len(figure.axes) == 2
+    assert table.loc["total", "parameters"] == f"{network.count_params():,}"
+
+
+def test_the_full_run_is_the_paper_on_its_images(finished, shown):
+    run, _, data = finished
+    lesson.cost(run.network, RECIPE, data)
+    table, said = shown
     assert table.loc["training images", "full run"] == "7,965" and table.loc["epochs", "full run"] == 20
-    full = models.cost.multiply_adds(models.build("cnn", protocols.get("paper").image_size)) * 7965 * 20
-    assert times == pytest.approx(full / (models.cost.multiply_adds(network) * 96 * 3))
-    said = lesson.reduced(recipe(), data(), times).data
-    assert "smaller images, fewer images, fewer epochs" in said
-    assert "nothing" not in said
+    paper = protocols.get("paper")
+    full = models.cost.multiply_adds(models.build("cnn", paper.image_size)) * 7965 * 20
+    times = full / (models.cost.multiply_adds(run.network) * 32 * 3)
+    assert f"{times:,.1f} times" in said and "smaller images, fewer images, fewer epochs" in said
+    shown.clear()
+    lesson.cost(models.build("cnn", paper.image_size), paper, SimpleNamespace(train=range(7965)))
+    assert "does 1.0 times" in shown[1] and "nothing" in shown[1] and "fewer" not in shown[1]
 
 
-def test_sentences_follow_the_run(finished):
-    run, set_, _, record, _ = finished
-    said = lesson.curves(run, 10).data
-    assert f"best in epoch {run.best_epoch} of 4" in said
-    assert f"{100 * run.history['accuracy'][-1]:.1f} % of the train" in said
-    test = record["test"]
-    low, high = (f"{100 * end:.1f} %" for end in test["interval95"]["accuracy"])
-    assert f"{100 * test['accuracy']:.1f} % [{low}, {high}]" in lesson.result(record).data
-    assert "counted one by one" in lesson.result(record).data and "simulations" not in lesson.result(record).data
-    known = test["interval95"] | {"unit": "photo", "coverage": [0.9, 0.97]}
-    said = lesson.result(record | {"test": test | {"interval95": known}}).data
-    assert "photographs are counted" in said and "90 to 97 times in 100" in said
-    assert "not recorded" in lesson.copies(record, set_).data
+def test_the_curves_are_read(finished, shown):
+    run = finished[0]
+    lesson.training(run)
+    (figure, alt), said = shown
+    assert "3 epochs" in alt and figure.axes[0].lines[0].get_ydata().tolist() == run.history["loss"]
+    assert f"epoch {run.best_epoch} of 3: {100 * run.history['val_accuracy'][run.best_epoch - 1]:.1f} %" in said
+    for part in ("accuracy", "val_accuracy", "test_accuracy"):
+        assert f"{100 * run.history[part][-1]:.1f} %" in said
+    shown.clear()
+    slow = replace(run, history=run.history | {"seconds": [600.0, 600.0, 600.0]})
+    lesson.training(slow)
+    times = lesson._times(run.network, RECIPE, 32)
+    assert "took 600.0 seconds" in shown[1] and f"about {30 * times:,.0f} minutes" in shown[1]
 
 
-def test_the_most_frequent_confusion_is_named(finished):
-    record = finished[3]
+def test_a_report_shows_all_that_a_record_says(finished, shown):
+    run, record, data = finished
+    lesson.report(record, data)
+    ((figure, alt),) = (it for it in shown if isinstance(it, tuple))
+    classes, paper = (it for it in shown if isinstance(it, pd.DataFrame))
+    low, high = record.test["interval95"]["accuracy"]
+    assert f"{100 * record.test['accuracy']:.1f} % [{100 * low:.1f} %, {100 * high:.1f} %]" in shown[0]
+    assert [axis.get_title() for axis in figure.axes] == ["validation", "test"]
+    assert f"test: {np.trace(record.test['confusion'])} of 32 correct" in alt
+    assert classes.iloc[:, 0].tolist() == [*record.test["per_photo"]["count"], record.test["interval95"]["units"]]
+    low, high = record.test["interval95"]["per_class"]["recall"][2]
+    recall = record.test["per_class"]["recall"]
+    assert classes.loc["Monocyte", "recall"] == f"{100 * recall[2]:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+    assert classes.loc["mean", "recall"].startswith(f"{100 * np.mean(recall):.1f} [")
+    assert paper.loc["test accuracy", "paper, Table 1"] == "0.72"
+    assert paper.loc["test loss", "paper, Table 1"] == "2.0388"
+    assert paper.loc["train accuracy", "last epoch (3)"] == str(round(record.history["accuracy"][-1], 4))
+    assert data.card.comparable in texts(shown)
+    copies = np.isin(data.validation.photos, data.train.photos).mean()
+    gap = 100 * (record.validation["accuracy"] - record.test["accuracy"])
+    assert f"{100 * copies:.0f} % of the validation images" in shown[-1] and f"{gap:+.1f} points" in shown[-1]
+
+
+def test_an_interval_says_what_it_counts(finished, shown):
+    record = finished[1]
+    for unit, coverage in (("photo", [0.9, 0.97]), ("image", None)):
+        ends = record.test["interval95"] | {"unit": unit, "coverage": coverage}
+        lesson.result(replace(record, test=record.test | {"interval95": ends}))
+    assert "photographs are counted" in shown[0] and "90.0 % to 97.0 %" in shown[0]
+    assert "counted one by one" in shown[1] and "simulations" not in shown[1]
+
+
+def test_unknown_photographs_are_said_to_be_unknown(finished, shown):
+    _, record, data = finished
+    lesson.copies(record, replace(data, photos_known=False))
+    assert "not recorded" in shown[0] and "points" in shown[0]
+
+
+def test_the_most_frequent_confusion_is_named(finished, shown):
+    record = finished[1]
     matrix = np.diag([12, 5, 12, 12])
     matrix[1, 3], matrix[1, 0] = 6, 1
-    said = lesson.confused(record | {"test": record["test"] | {"confusion": matrix.tolist()}}).data
-    assert "lymphocyte taken for neutrophil, 6 times" in said
-    diagonal = record | {"test": record["test"] | {"confusion": np.diag([12] * 4).tolist()}}
-    assert "nothing was confused" in lesson.confused(diagonal).data
+    for confusion in (matrix, np.diag([12] * 4)):
+        lesson.confusions(replace(record, test=record.test | {"confusion": confusion.tolist()}))
+    assert "lymphocyte predicted as neutrophil, 6 times" in shown[1] and "Nothing is confused" in shown[3]
 
 
-def test_tables_show_the_record_and_the_paper(finished):
-    record = finished[3]
-    recall = record["test"]["per_class"]["recall"]
-    shown = lesson.per_class(record)
-    low, high = record["test"]["interval95"]["per_class"]["recall"][2]
-    assert shown.loc["Monocyte", "recall"] == f"{100 * recall[2]:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
-    assert shown.loc["mean", "recall"].startswith(f"{100 * np.mean(recall):.1f} [")
-    assert shown["images"].tolist() == [12] * 4 + [48]
-    beside = lesson.beside_paper(record)
-    assert beside.loc["test", "paper, Table 1"] == "72 %" and beside.loc["test loss", "paper, Table 1"] == "2.0388"
-    assert beside.iloc[2, 2] == f"{100 * record['history']['test_accuracy'][-1]:.1f} %"
+def test_nothing_of_the_paper_is_shown_of_a_network_that_it_lacks(finished, shown, monkeypatch):
+    _, record, data = finished
+    monkeypatch.setattr(models, "card", lambda name: SimpleNamespace(title="Mine", table1=None))
+    lesson.beside_paper(record, data)
+    assert shown == []
 
 
-def test_the_paper_has_a_row_for_every_network():
-    assert list(paper.TABLE1) == models.names()
-    assert all(0 < row[key] < 1 for row in paper.TABLE1.values() for key in row if "accuracy" in key)
-
-
-def test_class_maps_show_the_surest_and_say_what_is_missing(finished, monkeypatch):
-    _, set_, kept, _, predictions = finished
-    shown = []
-    monkeypatch.setattr(plots, "show", lambda figure, alt: shown.append((figure, alt)))
-    probabilities = np.eye(4)[set_.test.labels] * 0.6 + 0.1  # everything right
-    said = lesson.class_maps(kept, set_, probabilities).data
-    assert "no eosinophil was classified wrongly" in said and "classified rightly" not in said
-    assert "1 × 2 places" in said
-    titles = [axis.get_title() for axis in shown[0][0].axes]
+def test_class_maps_show_the_most_confident_and_say_what_is_missing(finished, shown):
+    run, record, data = finished
+    correct = np.eye(4)[data.test.labels] * 0.6 + 0.1
+    lesson.class_maps(run, replace(record, arrays=record.answers | {"probabilities": correct}), data)
+    (figure, alt), said = shown
+    assert "no eosinophil is classified wrongly" in said and "correctly" not in said and "1 × 2 places" in said
+    titles = [axis.get_title() for axis in figure.axes]
     assert titles[4:] == ["none"] * 4 and titles[0] == "eosinophil as\neosinophil, 70%"
+    assert "eosinophil as eosinophil, 70%" in alt
+    first = np.flatnonzero(data.test.labels == 0)[0]
+    assert np.array_equal(figure.axes[0].images[0].get_array(), data.test.images[first])
+    expected = models.class_maps(run.network, data.test.images[first : first + 1])[0, ..., 0]
+    veil = figure.axes[0].images[1].get_alpha()
+    assert veil.argmin() == expected.argmax() and veil.argmax() == expected.argmin()

@@ -1,6 +1,7 @@
-"""Every notebook has the form that readers, papermill and git need."""
+"""Every notebook has the form that readers, papermill and git need, and runs from its first cell to its last."""
 
 import ast
+import os
 import re
 from pathlib import Path
 from statistics import median
@@ -9,9 +10,10 @@ import nbformat
 import papermill
 import pytest
 
-from bloodcell_lib import LESSONS, protocols, suite
+from bloodcell_lib import models, protocols, records
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+LESSONS = [path for path in NOTEBOOKS if path.stem[3:] in models.names()]
 HEADINGS = [
     "Setup",
     "Parameters",
@@ -26,15 +28,26 @@ HEADINGS = [
     "Exercises",
 ]
 every = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+lessons = pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
 
 
 def cells(path: Path, kind: str) -> list:
     return [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == kind]
 
 
-def test_a_lesson_bears_the_number_of_its_network():
-    lessons = [path.stem for path in NOTEBOOKS if path.stem[3:] in LESSONS]
-    assert lessons == [f"{number:02d}_{name}" for number, name in enumerate(LESSONS, 1)]
+def source(path: Path) -> str:
+    return "\n".join(cell.source for cell in cells(path, "code"))
+
+
+def parameters(path: Path) -> str:
+    (cell,) = (cell for cell in cells(path, "code") if "parameters" in cell.metadata.get("tags", []))
+    return cell.source
+
+
+def test_a_lesson_has_the_number_of_its_network():
+    cards = [models.card(name) for name in models.names()]
+    numbered = [f"{card.lesson:02d}_{card.name}" for card in cards if card.lesson is not None]
+    assert [path.stem for path in LESSONS] == sorted(numbered)
 
 
 @every
@@ -42,37 +55,131 @@ def test_valid_python3_without_outputs(path):
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
     assert notebook.metadata.kernelspec.name == "python3"
-    assert not [c for c in cells(path, "code") if c.outputs or c.execution_count]
+    assert not [cell for cell in cells(path, "code") if cell.outputs or cell.execution_count]
+
+
+@every
+def test_no_cell_may_fail_in_silence(path):
+    assert not [cell for cell in cells(path, "code") if "raises-exception" in cell.metadata.get("tags", [])]
 
 
 @every
 def test_one_parameters_cell_that_papermill_can_read(path):
-    tagged = [c for c in cells(path, "code") if "parameters" in c.metadata.get("tags", [])]
-    assert len(tagged) == 1
-    assert tuple(papermill.inspect_notebook(str(path))) == suite.PARAMETERS
-    values = {node.targets[0].id: ast.literal_eval(node.value) for node in ast.parse(tagged[0].source).body}
-    assert values["PROTOCOL"] in protocols.PROTOCOLS and values["SEED"] == 0
-    assert all(values[name] is None for name in suite.PARAMETERS if name not in ("PROTOCOL", "SEED"))
+    own, overrides = ["PROTOCOL", "DATA", "SEED", "OUT"], {knob.name.upper() for knob in protocols.KNOBS}
+    names = list(papermill.inspect_notebook(str(path)))
+    assert names[:4] == own and set(names[4:]) <= overrides
+    values = {node.targets[0].id: ast.literal_eval(node.value) for node in ast.parse(parameters(path)).body}
+    assert list(values) == names and protocols.from_parameters(values) and values["SEED"] == 0
+    assert all(values[name] is None for name in names if name not in ("PROTOCOL", "SEED"))
+
+
+@every
+def test_all_notebooks_have_the_same_parameters(path):
+    assert list(papermill.inspect_notebook(str(path))) == list(papermill.inspect_notebook(str(LESSONS[0])))
+
+
+@lessons
+def test_lessons_begin_with_the_same_values(path):
+    assert parameters(path) == parameters(LESSONS[0])
+
+
+@every
+def test_hidden_cells_are_hidden_in_lab_and_in_html(path):
+    for cell in cells(path, "code"):
+        in_html = "hide-input" in cell.metadata.get("tags", [])
+        in_lab = cell.metadata.get("jupyter", {}).get("source_hidden", False)
+        assert in_html == in_lab, cell.source
 
 
 @every
 def test_cells_are_short_and_figures_have_a_text(path):
-    lengths = [sum(bool(line.strip()) for line in c.source.splitlines()) for c in cells(path, "code")]
+    lengths = [sum(bool(line.strip()) for line in cell.source.splitlines()) for cell in cells(path, "code")]
     assert median(lengths) <= 8 and max(lengths) <= 25
-    source = "\n".join(c.source for c in cells(path, "code"))
-    assert "plt.show" not in source and "plots.show(" in source
-    assert source.index("bloodcell_lib") < (source.find("keras") + 1 or len(source))
+    assert "plt.show" not in source(path)
+
+
+@every
+def test_the_library_comes_before_keras(path):
+    imported = [
+        name.split(".")[0]
+        for node in ast.walk(ast.parse(source(path)))
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+        for name in ([node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names])
+    ]
+    assert "keras" not in imported[: imported.index("bloodcell_lib")]
 
 
 @every
 def test_prose_leads(path):
-    words = sum(len(c.source.split()) for c in cells(path, "markdown"))
-    lines = sum(len(c.source.splitlines()) for c in cells(path, "code"))
-    assert words >= 5 * lines
+    words = sum(len(cell.source.split()) for cell in cells(path, "markdown"))
+    assert words >= 5 * len(source(path).splitlines())
 
 
-@pytest.mark.parametrize("path", [p for p in NOTEBOOKS if p.stem[3:] in LESSONS], ids=lambda path: path.stem)
+@lessons
 def test_lessons_share_their_headings(path):
-    text = "\n".join(c.source for c in cells(path, "markdown"))
+    text = "\n".join(cell.source for cell in cells(path, "markdown"))
     assert re.findall(r"^## (.+)$", text, re.MULTILINE) == HEADINGS
     assert text.count("<details>") == 3
+
+
+def test_lessons_have_no_ceremony():
+    """What stands alike in all lessons is setup, parameters and calls, not tables and figures made by hand."""
+    alike = set.intersection(*({cell.source for cell in cells(path, "code")} for path in LESSONS))
+    lines = [len(text.splitlines()) for text in alike if text != parameters(LESSONS[0])]
+    assert lines and max(lines) <= 3 and len(lines) <= 10
+
+
+@pytest.fixture(scope="session")
+def executed(tmp_path_factory):
+    """Where executed copies and records go: one folder, since the comparison reads what the lessons write."""
+    folder = os.environ.get("BLOODCELL_EXECUTED") or tmp_path_factory.mktemp("executed")
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    return Path(folder).resolve()
+
+
+def execute(path: Path, folder: Path, **changed) -> Path:
+    """Execute a notebook on a few small images for one epoch, and return the executed copy, kept also on failure."""
+    side = max(models.card(name).min_side for name in models.names())  # one for all, so that they can be compared
+    small = {"DATA": "sample", "IMAGE_SIZE": [side, side], "EPOCHS": 1, "LIMIT": 8, "BATCH_SIZE": 4}
+    papermill.execute_notebook(
+        str(path),
+        str(folder / path.name),
+        small | {"OUT": str(folder / "runs")} | changed,
+        kernel_name="python3",
+        cwd=str(path.parent),
+        progress_bar=False,
+    )
+    return folder / path.name
+
+
+@pytest.fixture
+def this_interpreter(monkeypatch):
+    """The kernel named python3 is this environment's, whatever the user has installed elsewhere."""
+    monkeypatch.setenv("JUPYTER_PREFER_ENV_PATH", "1")
+    monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
+
+
+@pytest.mark.notebook
+@every
+def test_runs_from_the_first_cell_to_the_last(path, executed, this_interpreter):
+    if "records.comparable" in source(path) and not list(executed.glob("runs/*.json")):
+        pytest.skip("reads the records of the lessons, which were not selected")
+    copy = execute(path, executed)
+    outputs = [output for cell in cells(copy, "code") for output in cell.outputs]
+    shown = [output.get("data", {}) for output in outputs]
+    assert all(cell.execution_count for cell in cells(copy, "code") if cell.source.strip())
+    assert not [data for data in shown if "image/png" in data]  # a plain picture has no alternative text
+    assert all('<img alt="' in html for data in shown if "<img" in (html := "".join(data.get("text/html", ""))))
+    if path in LESSONS:
+        assert path.stem[3:] in {record.model for record in records.read_all(executed / "runs")}
+
+
+@pytest.mark.notebook
+def test_a_wrong_name_in_a_notebook_fails(tmp_path, this_interpreter):
+    cell = nbformat.v4.new_code_cell
+    broken = nbformat.v4.new_notebook(cells=[cell("DATA = None", metadata={"tags": ["parameters"]}), cell("print(x)")])
+    nbformat.write(broken, tmp_path / "broken.ipynb")
+    (tmp_path / "copies").mkdir()
+    with pytest.raises(papermill.PapermillExecutionError, match="name 'x' is not defined"):
+        execute(tmp_path / "broken.ipynb", tmp_path / "copies")
+    assert (tmp_path / "copies" / "broken.ipynb").exists()

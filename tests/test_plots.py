@@ -1,4 +1,4 @@
-"""Figures show what they are given, and say it to who cannot see it."""
+"""Figures show what they are given, and carry an alternative text."""
 
 import matplotlib
 import numpy as np
@@ -7,7 +7,10 @@ import pytest
 matplotlib.use("Agg")
 
 from bloodcell_lib import plots  # noqa: E402  after the choice of a backend without a screen
-from bloodcell_lib.dataset import CLASSES, Part  # noqa: E402
+from bloodcell_lib.dataset import Part  # noqa: E402
+from bloodcell_lib.models.cost import Stage  # noqa: E402
+
+CLASSES = ("EOSINOPHIL", "LYMPHOCYTE", "MONOCYTE", "NEUTROPHIL")
 
 IMAGES = np.random.default_rng(0).integers(0, 255, (12, 6, 8, 3), np.uint8)
 HISTORY = {f"{p}{w}": [0.9, 0.5, 0.7] for p in ("", "val_", "test_") for w in ("loss", "accuracy")}
@@ -28,21 +31,23 @@ def test_grid_shows_each_image_under_its_title():
         plots.grid(IMAGES[:5], ["a", "b"])
 
 
-def test_boxes_lie_where_they_are_given():
+def test_boxes_are_where_they_are_given():
     figure = plots.boxes([("one", IMAGES[0], [("WBC", 1, 2, 4, 5), ("RBC", 0, 0, 2, 2)])], columns=1)
     first = figure.axes[0].patches[0]
     assert (first.get_x(), first.get_y(), first.get_width(), first.get_height()) == (1, 2, 3, 3)
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["RBC", "WBC"]
 
 
-def test_distributions_of_known_means(monkeypatch):
-    drawn = []
-    monkeypatch.setattr(plots.sns, "kdeplot", lambda values, **_: drawn.append(np.array(values)))
-    plots.distributions(IMAGES, np.arange(12) % 4, CLASSES)
-    scaled = (IMAGES - IMAGES.mean((1, 2, 3), keepdims=True)) / IMAGES.std((1, 2, 3), keepdims=True)
-    assert len(drawn) == 2 * 3 * 4
-    assert drawn[0] == pytest.approx(IMAGES[::4, ..., 0].mean((1, 2)))
-    assert drawn[12] == pytest.approx(scaled[::4, ..., 0].mean((1, 2)))
+def test_distributions_peak_where_the_means_are():
+    labels = np.arange(40) % 4
+    noise = np.random.default_rng(0).integers(0, 20, (40, 6, 8, 3))
+    images = (noise + 50 * labels[:, None, None, None]).astype("uint8")
+    figure = plots.distributions(images, labels, CLASSES)
+    assert [axis.get_title() for axis in figure.axes[:2]] == ["red, pixels 0 to 255", "green, pixels 0 to 255"]
+    assert figure.axes[3].get_title() == "red, standardised"
+    peaks = sorted(line.get_xdata()[line.get_ydata().argmax()] for line in figure.axes[0].lines)
+    assert peaks == pytest.approx([9.5, 59.5, 109.5, 159.5], abs=3)
+    assert {text.get_text() for text in figure.legends[0].get_texts()} == {name.capitalize() for name in CLASSES}
 
 
 def test_curves_and_the_best_epoch():
@@ -79,16 +84,18 @@ def test_a_diagram_joins_the_steps_it_is_given():
 
 
 def test_a_network_is_drawn_with_its_shares():
-    stages = [("input", (8, 8, 3), 0, 0), ("one", (4, 4, 8), 30, 75), ("two", (4,), 10, 25)]
+    stages = [Stage("input", (8, 8, 3), 0, 0), Stage("one", (4, 4, 8), 30, 75), Stage("two", (4,), 10, 25)]
     boxes, bars = plots.network(stages).axes
     assert [text.get_text() for text in boxes.texts] == ["8×8×3", "4×4×8", "4"]
     assert [bar.get_height() for bar in bars.patches] == [0, 75, 25, 0, 75, 25]
+    assert [label.get_text() for label in bars.get_xticklabels()] == ["input", "one", "two"]
     assert boxes.patches[0].get_height() > boxes.patches[1].get_height() > boxes.patches[2].get_height()
+    assert [box.get_x() + box.get_width() / 2 for box in boxes.patches] == pytest.approx([0, 1, 2])
 
 
-def test_a_veil_hides_what_is_low():
+def test_an_overlay_hides_what_is_low():
     low_left = np.array([[0.0, 1.0]])
-    figure = plots.veiled(IMAGES[:2], [low_left, np.full((1, 2), np.nan)], ["map", "none"], columns=2)
+    figure = plots.overlay_heatmap(IMAGES[:2], [low_left, np.full((1, 2), np.nan)], ["map", "none"], columns=2)
     veils = [axis.images[1].get_alpha() for axis in figure.axes]
     assert veils[0][0, 0] == pytest.approx(0.85) and veils[0][0, 1] == 0 and not veils[1].any()
 

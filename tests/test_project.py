@@ -2,7 +2,9 @@
 
 import json
 import re
+import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -12,7 +14,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from bloodcell_lib import metrics, paper, records, tables
+from bloodcell_lib import metrics, records
+from bloodcell_lib.command import report
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -40,6 +43,12 @@ def test_the_lock_pins_every_dependency_once():
     assert {re.match(r"[\w.-]+", wanted).group() for wanted in WANTED} <= names
 
 
+def test_the_lock_has_hashes_for_every_pin():
+    locked = re.sub(r" \\\n\s+", " ", (ROOT / "requirements.lock").read_text())
+    pins = [line for line in locked.splitlines() if line and not line.startswith((" ", "#"))]
+    assert [pin for pin in pins if not re.search(r" --hash=sha256:[0-9a-f]{64}( |$)", pin)] == []
+
+
 def test_no_image_weight_or_long_file_is_committed():
     try:
         listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
@@ -55,53 +64,93 @@ def test_make_explains_itself():
     assert {"run", "test", "lab", ".venv"} <= {line.split(" - ")[0] for line in said.splitlines()}
 
 
-def test_the_readme_shows_the_records():
-    found = records.read_all(ROOT / "results")
-    assert found and tables.runs(found) in (ROOT / "README.md").read_text()
+def make(folder, target, programs, **env):
+    """Run a target where only these programs are on the PATH: a Python of some version (None: a broken one), or uv."""
+    fake = f"exec {sys.executable} -c 'import sys; sys.version_info = %s; exec(sys.argv[2])' \"$@\""
+    scripts = {name: fake % (version,) if version else "exit 1" for name, version in programs.items()}
+    for name, script in scripts.items() | {("echo", 'echo "$@"')}:
+        (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+        (folder / name).chmod(0o755)
+    for file in ("requirements.lock", "pyproject.toml", "setup.py"):
+        (folder / file).touch()
+    shutil.copy(ROOT / "Makefile", folder)
+    command = [shutil.which("make"), "-n" if target == ".venv" else "-s", target]
+    return subprocess.run(command, cwd=folder, env={"PATH": str(folder)} | env, capture_output=True, text=True)
 
 
-def test_the_first_table_shows_the_records():
-    first = (ROOT / "README.md").read_text().split("## ")[0]
-    for stem, row in (
-        ("paper-by-image", "its protocol, run here"),
-        ("paper-by-photo", "the same, split by photograph"),
-        ("grouped", "our protocol, `grouped`"),
-    ):
-        cells = tables.row(records.read(ROOT / "results" / f"cnn-{stem}-seed0.json"))
-        assert f"| {row} | {' | '.join(cells[6:8])} |" in first
-    told = paper.TABLE1["cnn"]
-    assert f"| the paper | {told['val_accuracy']:.0%} | {told['test_accuracy']:.0%} |".replace("%", "") in first
+@pytest.mark.parametrize(
+    ("programs", "chosen"),
+    [
+        ({"python3": (3, 12, 1), "python3.11": (3, 11, 0), "uv": None}, "python3"),
+        ({"python3": (3, 14, 0), "python3.13": (3, 13, 2), "python3.12": (3, 12, 0)}, "python3.13"),
+        ({"python3": (3, 10, 9), "python3.12": (3, 12, 0), "uv": None}, "python3.12"),
+        ({"python3": (3, 14, 0), "python3.13": None, "python3.11": (3, 11, 4)}, "python3.11"),
+        ({"python3": (3, 14, 0), "uv": None}, "uv"),
+        ({"uv": None}, "uv"),
+    ],
+)
+def test_make_takes_a_python_that_fits_else_uv(tmp_path, programs, chosen):
+    assert make(tmp_path, "python", programs).stdout.strip() == chosen
+    steps = make(tmp_path, ".venv", programs).stdout
+    assert ("uv venv " in steps) == (chosen == "uv") and (f"{chosen} -m venv .venv" in steps) == (chosen != "uv")
+    assert "--require-hashes -r requirements.lock" in steps
 
 
-def test_what_the_readme_says_of_the_same_images_follows_from_the_predictions():
-    kept = [np.load(ROOT / "results" / f"cnn-paper-by-{how}-seed0.predictions.npz") for how in ("image", "photo")]
-    paths, *rows = np.intersect1d(*(k["validation_paths"] for k in kept), return_indices=True)
-    right = [
-        (k["validation_probabilities"].argmax(1) == k["validation_labels"])[row]
-        for k, row in zip(kept, rows, strict=True)
-    ]
-    (test,) = metrics.compare(dict(zip("ab", right, strict=True)), kept[0]["validation_photos"][rows[0]])
-    said = " ".join((ROOT / "README.md").read_text().split())
-    one, two = (f"{100 * answers.mean():.1f} %" for answers in right)
-    assert (
-        f"{len(paths)} images are in both validation sets. Of these the network that met their photographs has "
-        f"{one} right, the other {two} (p = {test['p']:.1g} by photograph)"
-    ) in said
+def test_make_takes_the_python_that_is_named(tmp_path):
+    programs = {"python3": (3, 12, 1), "mine": (3, 11, 7), "new": (3, 14, 0), "uv": None}
+    assert make(tmp_path, "python", programs, PYTHON="mine").stdout.strip() == "mine"
+    refused = make(tmp_path, "python", programs, PYTHON="new")
+    assert refused.returncode and "PYTHON=new" in refused.stderr and len(refused.stderr.splitlines()) == 1
 
 
-def test_the_figures_follow_from_the_predictions():
-    for record in records.read_all(ROOT / "results"):
-        kept = np.load(ROOT / "results" / record["predictions"])
-        for part, prefix in (("test", ""), ("validation", "validation_")):
-            again = metrics.summary(
-                kept[f"{prefix}labels"],
-                kept[f"{prefix}probabilities"],
-                kept[f"{prefix}photos"],
-                record[part]["interval95"]["unit"],
-            )
-            assert rounded(again) == rounded(record[part])
-        apart = [kept[name][kept["apart"]] for name in ("labels", "probabilities", "photos")]
-        assert rounded(metrics.summary(*apart, record["test"]["interval95"]["unit"])) == rounded(record["test_apart"])
+def test_make_says_in_one_line_what_to_install(tmp_path):
+    refused = make(tmp_path, ".venv", {"python3": (3, 14, 0)})
+    assert refused.returncode and not refused.stdout
+    (line,) = refused.stderr.splitlines()
+    assert "Python 3.11" in line and "uv" in line
+
+
+def test_the_workflow_does_what_ci_does():
+    workflow = yaml.safe_load((ROOT / ".github/workflows/test.yml").read_text())
+    (job,) = workflow["jobs"].values()
+    commands = [step["run"] for step in job["steps"] if "run" in step]
+    assert commands == re.findall(r"make \w+", (ROOT / ".ci/run").read_text())
+    assert set(job["strategy"]["matrix"]["python"]) == {"3.11", "3.13"}
+    (test,) = (step for step in job["steps"] if step.get("run") == "make test")
+    (upload,) = (step for step in job["steps"] if step.get("uses", "").startswith("actions/upload-artifact"))
+    assert test["env"]["BLOODCELL_EXECUTED"].endswith(f"/{upload['with']['path']}")
+    assert "cancelled()" in upload["if"] and "${{ matrix.python }}" in upload["with"]["name"]
+
+
+RESULTS = ROOT / "results"
+
+
+def test_the_page_of_results_is_made_from_the_records():
+    found = records.read_all(RESULTS)
+    assert found and (RESULTS / "README.md").read_text() == report.page(found, RESULTS)
+
+
+def test_the_readme_begins_with_what_was_measured():
+    found, first = records.read_all(RESULTS), (ROOT / "README.md").read_text().split("## ")[0]
+    assert report.headline(found) in first
+    assert report.same_images(found) in " ".join(first.split())
+    assert "](results/leak.svg)" in first and (RESULTS / "leak.svg").exists()
+
+
+def test_the_readme_keeps_to_its_length():
+    assert 90 <= len((ROOT / "README.md").read_text().splitlines()) <= 110
+
+
+def test_the_metrics_follow_from_the_predictions():
+    for record in records.read_all(RESULTS):
+        answers, unit = record.answers, record.test["interval95"]["unit"]
+        test, validation = (
+            [answers[prefix + name] for name in ("labels", "probabilities", "photos")] for prefix in ("", "validation_")
+        )
+        assert rounded(metrics.summary(*test, unit)) == rounded(record.test)
+        assert rounded(metrics.summary(*validation, unit)) == rounded(record.validation)
+        unseen = [values[answers["unseen"]] for values in test]
+        assert rounded(metrics.summary(*unseen, unit)) == rounded(record.test_unseen)
 
 
 def rounded(figures):
@@ -115,4 +164,4 @@ def test_the_coverage_in_the_records_is_the_one_measured():
     found = [measured.coverage.min() / 100, measured.coverage.max() / 100]
     assert metrics.COVERAGE == pytest.approx(found, abs=0.0006)
     assert len(measured) == len(intervals.ACCURACIES) * len(intervals.CORRELATIONS) and measured.times.min() >= 1000
-    assert intervals.condensed(table) in (ROOT / "README.md").read_text()
+    assert intervals.condensed(table) in (ROOT / "benchmarks/README.md").read_text()

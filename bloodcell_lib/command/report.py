@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from bloodcell_lib import files, models, plots, records
+from bloodcell_lib import files, metrics, models, plots, records
 from bloodcell_lib.command import tables
 from bloodcell_lib.records import Record
 
@@ -73,7 +73,9 @@ def page(found: list[Record], folder: Path) -> str:
     """Return the text of README.md."""
     frames = {"paper": beside_paper, "leak": leak, "seeds": tables.seeds, "folds": tables.folds, "runs": tables.runs}
     shown = {name: tables.text(make(found)) or "*Not measured yet.*" for name, make in frames.items()}
-    machines = "; ".join(f"{len(group)} on {name}" for name, group in pd.Series(found).groupby([r.device for r in found]))
+    machines = "; ".join(
+        f"{len(group)} on {name}" for name, group in pd.Series(found).groupby([r.device for r in found])
+    )
     return PAGE.format(**shown, folder=folder.name, machines=f"Runs by machine: {machines}.")
 
 
@@ -145,6 +147,24 @@ def draw_leak(found: list[Record]) -> plt.Figure:
         axis.legend(frameon=False, loc="lower left")
     axis.spines[["top", "right"]].set_visible(False)
     return figure
+
+
+def same_images(found: list[Record]) -> str:
+    """Say what copies are worth: two networks on the validation images that both splits have in common."""
+    one, two = next(pair for pair in pairs(found) if pair[0].model == "cnn")
+    answers = one.answers, two.answers
+    paths, *rows = np.intersect1d(*(kept["validation_paths"] for kept in answers), return_indices=True)
+    correct = [
+        (kept["validation_probabilities"].argmax(1) == kept["validation_labels"])[row]
+        for kept, row in zip(answers, rows, strict=True)
+    ]
+    photos = answers[0]["validation_photos"][rows[0]]
+    (test,) = metrics.compare(dict(zip("ab", correct, strict=True)), photos)
+    met, new = (f"{100 * values.mean():.1f} %" for values in correct)
+    return (
+        f"{len(paths)} images are in both validation sets. The network that was trained on copies of their photographs "
+        f"classifies {met} of them correctly, the other one {new} (p = {test['p']:.1g}, by photograph)."
+    )
 
 
 def headline(found: list[Record]) -> str:
