@@ -1,6 +1,13 @@
 # The notebooks on the drawn sample: `make run`. The tests: `make test`.
-PYTHON ?= python3
 BIN := .venv/bin
+
+# TensorFlow has wheels for Python 3.11 to 3.13. PYTHON=... names one; else the first that fits is taken, else uv fetches one.
+FITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+first = $(shell for p in $(1); do $$p -c '$(FITS)' 2>/dev/null && echo $$p && break; done)
+uv = $(shell command -v uv >/dev/null && echo uv)
+CHOICE = $(if $(PYTHON),\
+	$(or $(call first,$(PYTHON)),$(error PYTHON=$(PYTHON) does not run Python 3.11, 3.12 or 3.13)),\
+	$(or $(call first,python3 python3.13 python3.12 python3.11),$(uv),$(error Install Python 3.11, 3.12 or 3.13, or uv)))
 
 help:  ## say what each target does
 	@grep -E '^[a-z.]+:.*##' Makefile | sed 's/:.*##/ -/'
@@ -12,31 +19,39 @@ test: .venv  ## run the tests; those on the real archive need BLOODCELL_DATA
 	$(BIN)/python -m pytest
 
 lab: .venv  ## open the notebooks in JupyterLab
-	$(BIN)/jupyter lab notebooks
+	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/notebooks
 
-lint: .venv  ## check the style of the code
-	$(BIN)/ruff check bloodcell_lib tests benchmarks
+lint: .venv  ## check the style and the types of the code, and the style of the notebooks
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
 
 lock: .venv  ## choose the newest versions of all packages anew
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile --universal --upgrade --python-version 3.11 --extra dev --no-header \
+	$(BIN)/uv pip compile --universal --upgrade --python-version 3.11 --extra dev --generate-hashes --no-header \
 		--no-emit-index-url --no-emit-find-links pyproject.toml -o requirements.lock
 
 clean:  ## remove the environment and the results of runs
 	rm -rf .venv runs
 
+python:  ## say what .venv is made with: the Python that fits, or uv
+	@echo $(CHOICE)
+
 .venv: .venv/.complete  ## install every locked package into .venv
 
 # The stamp, not the folder, says that the installation was finished.
-.venv/.complete: requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
-		{ echo "$(PYTHON) must be Python 3.11, 3.12 or 3.13: make PYTHON=python3.12 ..."; exit 1; }
-	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || [ "$$(id -u)" != 0 ] || \
-		{ apt-get update -qq && apt-get install -y -qq python3-venv; }
-	@$(PYTHON) -c 'import ensurepip, venv' || { echo "Install Python's venv first: apt install python3-venv"; exit 1; }
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+.venv/.complete: requirements.lock pyproject.toml setup.py
+	$(if $(filter uv,$(CHOICE)),test -x $(BIN)/python || uv venv --python 3.12 --seed .venv,$(venv))
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-.PHONY: help run test lab lint lock clean .venv
+# Debian splits ensurepip from Python.
+define venv
+@$(CHOICE) -c 'import ensurepip' 2>/dev/null || [ "$$(id -u)" != 0 ] || \
+	{ apt-get update -qq && apt-get install -y -qq $(notdir $(CHOICE))-venv; }
+@$(CHOICE) -c 'import ensurepip' 2>/dev/null || { echo "First: apt install $(notdir $(CHOICE))-venv"; exit 1; }
+$(CHOICE) -m venv .venv
+endef
+
+.PHONY: help run test lab lint lock clean python .venv

@@ -9,8 +9,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from bloodcell_lib import splits
-
 AUGMENTATIONS = ("flip", "rotate")
 
 
@@ -46,7 +44,10 @@ def _size(value: Any) -> tuple[int, ...]:
 
 
 def _split(value: Any) -> str:
-    splits.fold_of(value)
+    if value not in ("image", "photo"):
+        from bloodcell_lib import splits  # imports scikit-learn, for which `bloodcell --help` shall not wait
+
+        splits.fold_of(value)
     return value
 
 
@@ -102,9 +103,9 @@ class Protocol:
                 continue
             try:
                 object.__setattr__(self, knob.name, knob.metadata["read"](value))
-            except splits.DatasetError:
-                raise
             except ValueError as error:
+                if type(error) is not ValueError:  # a DatasetError, which says all by itself
+                    raise
                 raise ValueError(f"{knob.name}={value!r} cannot be used. Give {error}.") from None
 
     @property
@@ -178,7 +179,7 @@ def _base(name: Any) -> Protocol | None:
         fold, folds = found.groups()
         return replace(PROTOCOLS["grouped"], name=f"fold{fold}of{folds}", split=f"fold:{fold}/{folds}")
     if str(name).startswith("fold:"):
-        splits.fold_of(name)  # says what is wrong with it
+        _split(name)  # says what is wrong with it
     return PROTOCOLS.get(name)
 
 

@@ -24,17 +24,17 @@ for path in sys.argv[1:]:
 """
 
 
-def unlike(size: tuple[int, int]) -> np.ndarray:
-    """Four images of large random patches."""
+def random_patches(size: tuple[int, int]) -> np.ndarray:
+    """Return four images of large random patches, as different as images can be."""
     patches = np.random.default_rng(1).integers(0, 256, (4, 3, 4, 3))
     images = np.kron(patches, np.ones((1, size[0] // 3 + 1, size[1] // 4 + 1, 1), "float32"))
     return images[:, : size[0], : size[1]].astype("float32")
 
 
 def settle(network: keras.Model, images: np.ndarray) -> None:
-    """Give batch normalisation the statistics of the images, as training does, so that they are told apart.
+    """Give batch normalisation the statistics of the images, as training does, so that outputs differ between images.
 
-    One variance a layer: four images leave channels that hardly vary, which would multiply every rounding.
+    One variance per layer: four images leave channels that hardly vary, and would amplify every rounding error.
     """
     norms = [layer for layer in network.layers if isinstance(layer, keras.layers.BatchNormalization)]
     for layer in norms:
@@ -46,13 +46,13 @@ def settle(network: keras.Model, images: np.ndarray) -> None:
 
 
 @pytest.mark.timeout(1200)
-def test_both_backends_agree_to_four_digits(tmp_path):
+def test_both_backends_agree_to_four_digits(tmp_path: Path) -> None:
     pytest.importorskip(OTHER)
-    here = {}
+    here: dict[str, list[np.ndarray]] = {}
     for name in models.names():
         keras.utils.set_random_seed(1)
         size = (models.card(name).min_side + 3, models.card(name).min_side + 10)
-        network, images = models.build(name, size), unlike(size)
+        network, images = models.build(name, size), random_patches(size)
         settle(network, images)
         both = keras.Model(network.input, [network.get_layer("pool").input, network.output])
         here[name] = [keras.ops.convert_to_numpy(answer) for answer in both(images, training=False)]

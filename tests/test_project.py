@@ -2,7 +2,9 @@
 
 import json
 import re
+import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -40,6 +42,12 @@ def test_the_lock_pins_every_dependency_once():
     assert {re.match(r"[\w.-]+", wanted).group() for wanted in WANTED} <= names
 
 
+def test_the_lock_has_hashes_for_every_pin():
+    locked = re.sub(r" \\\n\s+", " ", (ROOT / "requirements.lock").read_text())
+    pins = [line for line in locked.splitlines() if line and not line.startswith((" ", "#"))]
+    assert [pin for pin in pins if not re.search(r" --hash=sha256:[0-9a-f]{64}( |$)", pin)] == []
+
+
 def test_no_image_weight_or_long_file_is_committed():
     try:
         listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
@@ -53,6 +61,64 @@ def test_no_image_weight_or_long_file_is_committed():
 def test_make_explains_itself():
     said = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert {"run", "test", "lab", ".venv"} <= {line.split(" - ")[0] for line in said.splitlines()}
+
+
+def make(folder, target, programs, **env):
+    """Run a target where only these programs are on the PATH: a Python of some version (None: a broken one), or uv."""
+    fake = f"exec {sys.executable} -c 'import sys; sys.version_info = %s; exec(sys.argv[2])' \"$@\""
+    scripts = {name: fake % (version,) if version else "exit 1" for name, version in programs.items()}
+    for name, script in scripts.items() | {("echo", 'echo "$@"')}:
+        (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+        (folder / name).chmod(0o755)
+    for file in ("requirements.lock", "pyproject.toml", "setup.py"):
+        (folder / file).touch()
+    shutil.copy(ROOT / "Makefile", folder)
+    command = [shutil.which("make"), "-n" if target == ".venv" else "-s", target]
+    return subprocess.run(command, cwd=folder, env={"PATH": str(folder)} | env, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(
+    ("programs", "chosen"),
+    [
+        ({"python3": (3, 12, 1), "python3.11": (3, 11, 0), "uv": None}, "python3"),
+        ({"python3": (3, 14, 0), "python3.13": (3, 13, 2), "python3.12": (3, 12, 0)}, "python3.13"),
+        ({"python3": (3, 10, 9), "python3.12": (3, 12, 0), "uv": None}, "python3.12"),
+        ({"python3": (3, 14, 0), "python3.13": None, "python3.11": (3, 11, 4)}, "python3.11"),
+        ({"python3": (3, 14, 0), "uv": None}, "uv"),
+        ({"uv": None}, "uv"),
+    ],
+)
+def test_make_takes_a_python_that_fits_else_uv(tmp_path, programs, chosen):
+    assert make(tmp_path, "python", programs).stdout.strip() == chosen
+    steps = make(tmp_path, ".venv", programs).stdout
+    assert ("uv venv " in steps) == (chosen == "uv") and (f"{chosen} -m venv .venv" in steps) == (chosen != "uv")
+    assert "--require-hashes -r requirements.lock" in steps
+
+
+def test_make_takes_the_python_that_is_named(tmp_path):
+    programs = {"python3": (3, 12, 1), "mine": (3, 11, 7), "new": (3, 14, 0), "uv": None}
+    assert make(tmp_path, "python", programs, PYTHON="mine").stdout.strip() == "mine"
+    refused = make(tmp_path, "python", programs, PYTHON="new")
+    assert refused.returncode and "PYTHON=new" in refused.stderr and len(refused.stderr.splitlines()) == 1
+
+
+def test_make_says_in_one_line_what_to_install(tmp_path):
+    refused = make(tmp_path, ".venv", {"python3": (3, 14, 0)})
+    assert refused.returncode and not refused.stdout
+    (line,) = refused.stderr.splitlines()
+    assert "Python 3.11" in line and "uv" in line
+
+
+def test_the_workflow_does_what_ci_does():
+    workflow = yaml.safe_load((ROOT / ".github/workflows/test.yml").read_text())
+    (job,) = workflow["jobs"].values()
+    commands = [step["run"] for step in job["steps"] if "run" in step]
+    assert commands == re.findall(r"make \w+", (ROOT / ".ci/run").read_text())
+    assert set(job["strategy"]["matrix"]["python"]) == {"3.11", "3.13"}
+    (test,) = (step for step in job["steps"] if step.get("run") == "make test")
+    (upload,) = (step for step in job["steps"] if step.get("uses", "").startswith("actions/upload-artifact"))
+    assert test["env"]["BLOODCELL_EXECUTED"].endswith(f"/{upload['with']['path']}")
+    assert "cancelled()" in upload["if"] and "${{ matrix.python }}" in upload["with"]["name"]
 
 
 def test_the_readme_shows_the_records():

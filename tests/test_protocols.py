@@ -83,7 +83,7 @@ def test_what_a_loader_needs():
 @pytest.mark.parametrize(
     ("name", "overrides", "culprit"),
     [
-        ("fold:6/5", {}, "K goes from 1 to N"),
+        ("fold:6/5", {}, "K must be from 1 to N"),
         ("fold", {}, "fold:K/N"),
         ("papre", {}, "papre"),
         ("quick", {"EPOCHS": 0}, "epochs=0"),
@@ -108,7 +108,7 @@ def test_what_a_loader_needs():
 def test_what_cannot_work_is_named(name, overrides, culprit):
     with pytest.raises(ValueError, match=culprit) as caught:
         protocols.get(name, **overrides)
-    assert "Give" in str(caught.value) or "Choose" in str(caught.value) or "K goes" in str(caught.value)
+    assert "Give" in str(caught.value) or "Choose" in str(caught.value) or "K must" in str(caught.value)
 
 
 def test_a_protocol_checks_itself_however_it_is_made():

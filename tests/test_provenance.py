@@ -7,13 +7,14 @@ from collections import Counter, defaultdict
 from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 
+import make_provenance
 import numpy as np
 import pytest
 from conftest import make_set
 from PIL import Image
 
-from bloodcell_lib import dataset, provenance, sample
-from bloodcell_lib.dataset import CARDS, CLASSES, DatasetError
+from bloodcell_lib import cards, dataset, images, provenance, sample
+from bloodcell_lib.dataset import DatasetError
 
 DATA = Path(__file__).parents[1] / "data"
 needs_opencv = pytest.mark.skipif(find_spec("cv2") is None, reason="OpenCV is not installed")
@@ -25,7 +26,7 @@ def table(path: Path) -> list[dict]:
 
 
 def dicts(rows: list[tuple]) -> list[dict]:
-    return [dict(zip(provenance.COLUMNS, row, strict=True)) for row in rows]
+    return [dict(zip(make_provenance.COLUMNS, row, strict=True)) for row in rows]
 
 
 def key(row: dict) -> tuple:
@@ -59,7 +60,7 @@ def few(monkeypatch, tmp_path):
 @needs_opencv
 def test_photograph_and_parameters_are_recovered(drawn, truth):
     chosen = set(drawn.entries[::19])
-    rows = dicts(provenance.recover(drawn.source.root, chosen.__contains__))
+    rows = dicts(make_provenance.recover(drawn.source.root, chosen.__contains__))
     assert len(rows) == len(chosen) > 60 and {row["split"] for row in rows} == {"TRAIN", "TEST", "TEST_SIMPLE"}
     assert {row["mirrored"] for row in rows} == {0, 1}
     for row in rows:
@@ -73,14 +74,14 @@ def test_photograph_and_parameters_are_recovered(drawn, truth):
 
 @needs_opencv
 def test_the_second_pass_finds_what_the_first_leaves_open(few):
-    catalogue = dataset.describe(few)
-    known = dict(list(provenance.first_pass(catalogue.source, catalogue.entries).items())[::2])
-    hard = [entry for entry in catalogue.entries if entry not in known]
-    found = provenance.second_pass(catalogue.source, hard, known)
+    index = dataset.describe(few)
+    known = dict(list(make_provenance.first_pass(index.source, index.entries).items())[::2])
+    hard = [entry for entry in index.entries if entry not in known]
+    found = make_provenance.second_pass(index.source, hard, known)
     assert {entry.key: fit.photograph for entry, fit in found.items()} == {
-        entry.key: catalogue.photos[entry.key] for entry in hard
+        entry.key: index.photos[entry.key] for entry in hard
     }
-    assert provenance.second_pass(catalogue.source, [], known) == {}
+    assert make_provenance.second_pass(index.source, [], known) == {}
 
 
 @needs_opencv
@@ -93,7 +94,7 @@ def test_an_image_of_another_origin_is_not_assigned(few):
     tiles = np.asarray(Image.open(scrambled)).reshape(6, 40, 8, 40, 3).swapaxes(1, 2).reshape(48, 40, 40, 3)
     tiles = rng.permutation(tiles).reshape(6, 8, 40, 40, 3).swapaxes(1, 2).reshape(240, 320, 3)
     Image.fromarray(tiles).save(scrambled)
-    rows = dicts(provenance.recover(few))
+    rows = dicts(make_provenance.recover(few))
     open_ = {row["file"] for row in rows if not row["photograph"]}
     assert len(rows) == 24 and open_ == {path.name for path in (noise, foreign, blank, scrambled)}
     assert all(row["confidence"] == "" and len(row["crc32"]) == 8 for row in rows if row["file"] in open_)
@@ -104,7 +105,7 @@ def test_copies_of_a_photograph_that_is_missing_get_a_common_name(few):
     truth = {key(row): row["photograph"] for row in table(few / "provenance.csv")}
     missing = truth[key(next(row for row in table(few / "provenance.csv") if row["split"] == "TRAIN"))]
     next(few.rglob(f"{missing}.jpg")).unlink()
-    rows = dicts(provenance.recover(few))
+    rows = dicts(make_provenance.recover(few))
     orphans = [row for row in rows if truth[key(row)] == missing]
     assert len(orphans) == 3 and {row["photograph"] for row in orphans} < {"/".join(key(row)) for row in orphans}
     assert len({row["photograph"] for row in orphans}) == 1 and all(row["rotation"] == "" for row in orphans)
@@ -114,8 +115,8 @@ def test_copies_of_a_photograph_that_is_missing_get_a_common_name(few):
 @needs_opencv
 def test_again_with_more_threads_the_same_bytes(few, tmp_path, monkeypatch, capsys):
     for name, threads in (("one", 1), ("again", 1), ("four", 4)):
-        monkeypatch.setattr(dataset, "THREADS", threads)
-        assert provenance.main([str(few), "--out", str(tmp_path / name)]) == 0
+        monkeypatch.setattr(images, "THREADS", threads)
+        assert make_provenance.main([str(few), "--out", str(tmp_path / name)]) == 0
     one = (tmp_path / "one").read_bytes()
     assert one == (tmp_path / "again").read_bytes() == (tmp_path / "four").read_bytes()
     assert "24 of 24 images assigned to 8 photographs" in capsys.readouterr().out
@@ -127,7 +128,7 @@ def test_a_photograph_taken_twice_is_a_candidate(few):
     first = sorted(folder.iterdir())[0]
     moved = np.roll(np.asarray(Image.open(first)), (60, 90), (0, 1))
     Image.fromarray(moved).save(folder / "BloodImage_00999.jpg")
-    found = provenance.same_cell_candidates(dataset.open_source(few))
+    found = make_provenance.same_cell_candidates(images.open_source(few))
     assert [pair[:2] for pair in found] == [(first.stem, "BloodImage_00999")]
     assert np.allclose(found[0][2].matrix[:, 2], (45, 30), atol=0.5)  # half the shift, at half the size
 
@@ -147,15 +148,15 @@ def test_upside_down_is_mirrored_and_turned_by_180_degrees():
 def test_without_opencv_the_error_says_what_to_install(own_folder, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "cv2", None)
     with pytest.raises(DatasetError, match=r"OpenCV.*pip install opencv-python-headless"):
-        provenance.recover(own_folder)
-    assert provenance.main([str(own_folder)]) == 2
+        make_provenance.recover(own_folder)
+    assert make_provenance.main([str(own_folder)]) == 2
     assert "OpenCV" in capsys.readouterr().err
 
 
 @needs_opencv
 def test_a_set_without_photographs_is_refused(tmp_path):
     with pytest.raises(DatasetError, match="own: no photograph found.*JPEGImages"):
-        provenance.recover(make_set(tmp_path / "own"))
+        make_provenance.recover(make_set(tmp_path / "own"))
 
 
 # The committed tables
@@ -171,10 +172,12 @@ def side(split: str) -> str:
 
 
 def test_the_table_covers_the_archive(rows):
-    assert tuple(rows[0]) == provenance.COLUMNS
+    assert tuple(rows[0]) == make_provenance.COLUMNS
     counts = Counter((row["split"], row["class"]) for row in rows)
     assert counts == {
-        (split, name): n for split, ns in CARDS["blood-cells"].items() for name, n in zip(CLASSES, ns, strict=True)
+        (split, name): n
+        for split, row in cards.ARCHIVE.counts.items()
+        for name, n in zip(cards.ARCHIVE.classes, row, strict=True)
     }
     keys = [key(row) for row in rows]
     assert keys == sorted(set(keys))
@@ -245,7 +248,7 @@ def test_the_table_is_that_of_the_archive(archive, rows):
 @needs_opencv
 def test_images_of_the_archive_are_recovered_again(archive, rows):
     drawn = {key(rows[k]): rows[k] for k in np.random.default_rng(0).choice(len(rows), 60, replace=False)}
-    again = dicts(provenance.recover(archive, lambda e: (e.split, e.label, PurePosixPath(e.path).name) in drawn))
+    again = dicts(make_provenance.recover(archive, lambda e: (e.split, e.label, PurePosixPath(e.path).name) in drawn))
     assert len(again) == 60
     for row in again:
         kept = drawn[key(row)]

@@ -11,7 +11,7 @@ from PIL import Image
 from scipy import ndimage
 
 from bloodcell_lib import sample
-from bloodcell_lib.sources import CLASSES
+from bloodcell_lib.sample import CLASSES
 
 IMAGES, ORIGINALS = "dataset2-master/dataset2-master", "dataset-master/dataset-master"
 COUNTS = {"TRAIN": 240, "TEST": 80, "TEST_SIMPLE": 5}
@@ -132,14 +132,14 @@ def test_provenance_tells_how_a_copy_was_made(folder, rows):
         photograph = Image.open(folder / ORIGINALS / "JPEGImages" / f"{row['photograph']}.jpg")
         mirrored, rotation, shear = int(row["mirrored"]), float(row["rotation"]), float(row["shear"])
         cells = shade(np.asarray(photograph.reduce(2)))
-        true = likeness(copy, cells, mirrored, rotation, shear)
+        true = agreement(copy, cells, mirrored, rotation, shear)
         assert true > 0.9
-        assert likeness(copy, cells, 1 - mirrored, rotation, shear) < true - 0.1
-        assert likeness(copy, cells, mirrored, rotation + 180, shear) < true - 0.1
+        assert agreement(copy, cells, 1 - mirrored, rotation, shear) < true - 0.1
+        assert agreement(copy, cells, mirrored, rotation + 180, shear) < true - 0.1
         if abs(np.sin(np.deg2rad(rotation))) > 0.1:
-            assert likeness(copy, cells, mirrored, -rotation, shear) < true
+            assert agreement(copy, cells, mirrored, -rotation, shear) < true
         if abs(shear) > 0.05:
-            assert likeness(copy, cells, mirrored, rotation, -shear) < true
+            assert agreement(copy, cells, mirrored, rotation, -shear) < true
 
 
 def shade(image):
@@ -149,7 +149,7 @@ def shade(image):
     return np.where(lit, np.clip(1 - green / np.percentile(green[lit], 85), 0, 1), 0)
 
 
-def likeness(copy, cells, mirrored, rotation, shear):
+def agreement(copy, cells, mirrored, rotation, shear):
     """Highest correlation over all shifts of a copy with the photograph mirrored, turned and sheared."""
     angle = np.deg2rad(rotation)
     x, y = np.meshgrid(np.arange(320) - 159.5, np.arange(240) - 119.5)

@@ -1,4 +1,4 @@
-"""How a set is divided: photographs and scenes stay whole, classes keep their shares, seeds repeat."""
+"""Splits: photographs and scenes stay whole, classes keep their shares, seeds repeat."""
 
 import numpy as np
 import pytest
@@ -31,11 +31,11 @@ def shares(labels, photos, rows):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_grouped_holds_a_fifth_of_each_class_by_photograph(set_, seed):
+def test_a_split_by_photograph_holds_out_a_fifth_of_each_class_by_photograph(set_, seed):
     labels, photos, scenes = set_
     parts = np.full(len(labels), "TRAIN")
     parts[:7] = "TEST"  # the first photograph; the other of its scene is in TRAIN
-    rows = splits.divide(parts, labels, photos, scenes, "grouped", seed)
+    rows = splits.split(parts, labels, photos, scenes, "photo", seed)
     assert sorted(np.concatenate([rows["train"], rows["validation"]])) == list(range(7, len(labels)))
     assert not set(scenes[rows["train"]]) & set(scenes[rows["validation"]])
     held = shares(labels, photos, rows["validation"])
@@ -48,7 +48,7 @@ def test_folds_test_every_photograph_once(set_, folds):
     parts = np.where(np.arange(len(labels)) % 2, "TRAIN", "TEST")  # both are pooled
     tested, validated = [], []
     for fold in range(1, folds + 1):
-        rows = splits.divide(parts, labels, photos, scenes, f"fold:{fold}/{folds}", 0)
+        rows = splits.split(parts, labels, photos, scenes, f"fold:{fold}/{folds}", 0)
         found = [set(scenes[rows[part]]) for part in ("train", "validation", "test")]
         assert sum(map(len, found)) == len(set().union(*found)) == len(set(scenes))
         assert np.all(abs(shares(labels, photos, rows["test"]) - np.array(list(PHOTOGRAPHS.values())) / folds) <= 2)
@@ -61,10 +61,8 @@ def test_folds_test_every_photograph_once(set_, folds):
 def test_the_seed_decides(set_):
     labels, photos, scenes = set_
     parts = np.full(len(labels), "TRAIN")
-    for split in ("paper", "grouped", "fold:1/5"):
-        one, two, other = (
-            splits.divide(parts, labels, photos, scenes, split, seed)["validation"] for seed in (0, 0, 1)
-        )
+    for split in ("image", "photo", "fold:1/5"):
+        one, two, other = (splits.split(parts, labels, photos, scenes, split, seed)["validation"] for seed in (0, 0, 1))
         assert np.array_equal(one, two) and not np.array_equal(one, other)
 
 
@@ -72,25 +70,44 @@ def test_an_unknown_photograph_teaches_nothing(set_):
     labels, photos, scenes = (values.copy() for values in set_)
     photos[5], scenes[5] = "", ""
     parts = np.full(len(labels), "TRAIN")
-    for split, used in (("paper", True), ("grouped", False), ("fold:1/5", False)):
-        rows = splits.divide(parts, labels, photos, scenes, split, 0)
+    for split, used in (("image", True), ("photo", False), ("fold:1/5", False)):
+        rows = splits.split(parts, labels, photos, scenes, split, 0)
         assert (5 in np.concatenate([rows[part] for part in ("train", "validation", "test")])) == used
+
+
+@pytest.mark.parametrize(("counts", "limit"), [((500, 300, 200), 100), ((60, 30, 1), 3), ((60, 30, 1), 90), ((9,), 1)])
+def test_a_subsample_has_every_class_in_proportion(counts, limit):
+    labels = np.repeat(range(len(counts)), counts)
+    rows = np.arange(len(labels))
+    one, two, other = (splits.subsample(rows, labels, limit, seed) for seed in (0, 0, 1))
+    kept = np.bincount(labels[one], minlength=len(counts))
+    assert len(set(one)) == limit and kept.min() >= 1 and np.array_equal(one, np.sort(one))
+    assert np.all(abs(kept - limit * np.array(counts) / len(labels)) <= 1)
+    assert np.array_equal(one, two) and not np.array_equal(one, other)
+    assert np.array_equal(splits.subsample(rows, labels, len(labels), 0), rows)
+
+
+def test_a_limit_below_the_number_of_classes_is_refused():
+    with pytest.raises(DatasetError, match="limit=2.*at least 3"):
+        splits.subsample(np.arange(9), np.repeat(range(3), 3), 2, 0)
 
 
 @pytest.mark.parametrize(
     ("split", "message"),
     [
-        ("fold:1/2", "N is 3 at least"),
-        ("fold:4/3", "K goes from 1 to N"),
+        ("fold:1/2", "at least 3"),
+        ("fold:4/3", "K must be from 1 to N"),
         ("fold:0/3", "unknown"),
         ("folds", "unknown"),
-        ("fold:1/20", "a class has 15 of different scenes"),
+        ("paper", "'image', 'photo' or 'fold:K/N'"),
+        ("grouped", "'image', 'photo' or 'fold:K/N'"),
+        ("fold:1/20", "a class has 15 different scenes"),
         (None, "unknown"),
     ],
 )
-def test_what_cannot_be_divided(set_, split, message):
+def test_what_cannot_be_split(set_, split, message):
     with pytest.raises(DatasetError, match=message):
-        splits.divide(np.full(len(set_[0]), "TRAIN"), *set_, split, 0)
+        splits.split(np.full(len(set_[0]), "TRAIN"), *set_, split, 0)
 
 
 def test_one_cell_on_two_photographs_stays_on_one_side(tmp_path):
@@ -101,7 +118,7 @@ def test_one_cell_on_two_photographs_stays_on_one_side(tmp_path):
         "TRAIN-MONOCYTE-1,TRAIN-MONOCYTE-2,same cell\nTRAIN-MONOCYTE-3,TRAIN-MONOCYTE-4,different\n"
         "TRAIN-NEUTROPHIL-0,TEST-NEUTROPHIL-0,same cell\n"
     )
-    found = load(folder, "grouped")
+    found = load(folder, "photo")
     scenes = {part: set(getattr(found, part).scenes) for part in ("train", "validation", "test")}
     assert not scenes["train"] & scenes["validation"]
     assert "TRAIN-MONOCYTE-0" in scenes["train"] | scenes["validation"]
@@ -127,14 +144,14 @@ def test_a_table_made_from_other_files_is_not_believed(own_folder):
 
 
 def test_the_archive_by_photograph(archive):
-    paper, grouped = (load(archive, split, size=(24, 32)) for split in ("paper", "grouped"))
-    assert len(set(paper.train.photos) & set(paper.validation.photos)) == 272  # of the 277 behind TRAIN
-    assert not set(grouped.train.scenes) & set(grouped.validation.scenes)
-    assert len(set(grouped.train.photos) | set(grouped.validation.photos)) == 277
-    behind_train = set(grouped.train.scenes) | set(grouped.validation.scenes)
-    assert len(behind_train | set(grouped.test.scenes)) == 311
-    assert len(set(grouped.test.photos[np.isin(grouped.test.scenes, list(behind_train))])) == 8
-    held = shares(grouped.validation.labels, grouped.validation.photos, np.arange(len(grouped.validation)))
+    by_image, by_photo = (load(archive, split, size=(24, 32)) for split in ("image", "photo"))
+    assert len(set(by_image.train.photos) & set(by_image.validation.photos)) == 272  # of the 277 behind TRAIN
+    assert not set(by_photo.train.scenes) & set(by_photo.validation.scenes)
+    assert len(set(by_photo.train.photos) | set(by_photo.validation.photos)) == 277
+    behind_train = set(by_photo.train.scenes) | set(by_photo.validation.scenes)
+    assert len(behind_train | set(by_photo.test.scenes)) == 311
+    assert len(set(by_photo.test.photos[np.isin(by_photo.test.scenes, list(behind_train))])) == 8
+    held = shares(by_photo.validation.labels, by_photo.validation.photos, np.arange(len(by_photo.validation)))
     assert np.all(abs(held - np.array(list(PHOTOGRAPHS.values())) / 5) <= 2)
     tested = [load(archive, f"fold:{fold}/5", size=(24, 32)).test.photos for fold in range(1, 6)]
     assert sum(len(set(photos)) for photos in tested) == len(set(np.concatenate(tested))) == 348

@@ -1,69 +1,88 @@
 """Tables of records."""
 
 import numpy as np
+import pandas as pd
 import pytest
+from made import LABELS, PHOTOS, predicted, record
 
-from bloodcell_lib import metrics, records, tables
+from bloodcell_lib import metrics, protocols, records
+from bloodcell_lib.command import tables
 
 
-def test_the_seeds_of_one_recipe_are_put_together():
-    def record(seed: int, accuracy: float, protocol: str = "paper") -> dict:
-        part = {"accuracy": accuracy}
-        return {
-            "model": "cnn",
-            "protocol": protocol,
-            "seed": seed,
-            "settings": {},
-            "image_size": [60, 80],
-            "dataset": {"name": "own", "fingerprint": "0"},
-            "validation": part,
-            "test": part,
-        }
+def fold(folder, place: int, folds: int = 3, **options):
+    """Return the record of a fold that tests every `folds`-th photograph."""
+    return record(
+        folder,
+        protocol=protocols.get(f"fold:{place}/{folds}", epochs=2),
+        rows=np.flatnonzero(np.arange(40) // 2 % folds == place - 1),
+        **options,
+    )
 
-    assert tables.seeds([record(0, 0.8), record(0, 0.9, "grouped")]) == ""
-    lines = tables.seeds([record(0, 0.8), record(2, 0.9), record(0, 0.9, "grouped")]).splitlines()
-    assert [cell.strip() for cell in lines[2].strip("|").split("|")] == ["cnn", "own", "paper", "0, 2"] + [
-        "85.0 ± 7.1"
-    ] * 2
-    assert len(lines) == 3
+
+def test_a_run_is_a_row(tmp_path):
+    frame = tables.runs([record(tmp_path), record(tmp_path, "xception", wrong=0, seed=1)])
+    assert list(frame["model"]) == ["cnn", "xception"] and list(frame["seed"]) == [0, 1]
+    test = record(tmp_path).test
+    assert frame["test"][0] == metrics.format_interval(0.8, test["interval95"]["accuracy"])
+    assert frame["F1"][0] == metrics.format_interval(test["macro"]["f1"], test["interval95"]["macro"]["f1"])
+    assert frame["test"][1].startswith("100.0 [") and frame["train, last"][0] == "90.0"
+    assert frame["s/epoch"][0] == "5.0" and frame["size"][0] == "75x100" and frame["unit"][0] == "photo"
+
+
+def test_a_run_without_test_curve_has_a_row(tmp_path):
+    short = {"loss": [1.0, 0.5], "accuracy": [0.5, 0.9], "val_loss": [1.0, 0.5], "val_accuracy": [0.5, 0.9]}
+    assert tables.runs([record(tmp_path, history=short)])["test, last"][0] == ""
+
+
+def test_the_seeds_of_one_recipe_are_put_together(tmp_path):
+    found = [record(tmp_path, wrong=wrong, seed=seed) for wrong, seed in ((8, 0), (4, 2))]
+    others = [
+        record(tmp_path, "xception"),
+        record(tmp_path, seed=3, protocol=protocols.get("quick", epochs=2, learning_rate=0.5)),
+        record(tmp_path, seed=4, dataset=found[0].dataset | {"fingerprint": "other images"}),
+    ]
+    frame = tables.seeds([*others, *found[::-1]])
+    deviation = 100 * np.std([0.8, 0.9], ddof=1)
+    assert len(frame) == 1 and frame["model"][0] == "cnn" and frame["seeds"][0] == "0, 2"
+    assert frame["test"][0] == f"85.0 ± {deviation:.1f}" and frame["validation"][0] == "90.0 ± 0.0"
+
+
+@pytest.mark.parametrize("lay_out", [tables.runs, tables.seeds, tables.folds])
+def test_nothing_to_show_is_an_empty_frame_and_no_text(lay_out):
+    frame = lay_out([])
+    assert isinstance(frame, pd.DataFrame) and frame.empty and tables.text(frame) == ""
+
+
+def test_one_seed_says_nothing_about_seeds(tmp_path):
+    assert tables.text(tables.seeds([record(tmp_path)])) == ""
 
 
 def test_whole_sets_of_folds_are_put_together(tmp_path):
-    rng = np.random.default_rng(0)
-    labels, photos = np.arange(48) % 4, np.array([f"p{n // 4}" for n in range(48)])  # a photograph has four classes
-    probabilities = rng.dirichlet(np.ones(4), 48)
-    found = []
-    for fold in (1, 2, 3):
-        rows = np.arange(16 * (fold - 1), 16 * fold)
-        kept = {
-            "labels": labels[rows],
-            "probabilities": probabilities[rows],
-            "photos": photos[rows],
-            "paths": rows.astype(str),
-        }
-        np.savez(tmp_path / f"{fold}.npz", **kept, **{f"validation_{name}": value for name, value in kept.items()})
-        part = {
-            "confusion": metrics.confusion(labels[rows], probabilities[rows]).tolist(),
-            "interval95": {"unit": "photo"},
-        }
-        found.append(
-            {
-                "model": "cnn",
-                "seed": 0,
-                "predictions": f"{fold}.npz",
-                "image_size": [60, 80],
-                "settings": {"name": f"fold{fold}of3", "split": f"fold:{fold}/3"},
-                "dataset": {"name": "own", "fingerprint": "0"},
-                "test": part,
-                "validation": part,
-            }
-        )
-    other = found[2] | {"settings": {"name": "grouped", "split": "grouped"}}
-    assert tables.folds(found[:2] + [other], tmp_path) == ""
-    row = [cell.strip() for cell in tables.folds(found + [other], tmp_path).splitlines()[2].strip("|").split("|")]
-    right = (probabilities.argmax(1) == labels).mean()
-    assert row[:5] == ["cnn", "own", "3", "0", "60x80"] and row[5].startswith(f"{100 * right:.1f} [")
-    assert row[-1] == "12"
-    (tmp_path / "2.npz").unlink()
-    with pytest.raises(records.RecordError, match=r"2\.npz: not the predictions of cnn"):
-        tables.folds(found, tmp_path)
+    found = [fold(tmp_path, place) for place in (1, 2, 3)]
+    assert tables.folds(found[:2] + [record(tmp_path), fold(tmp_path, 3, seed=1), fold(tmp_path, 3, 4)]).empty
+    frame = tables.folds(found[::-1])
+    together = metrics.summary(LABELS, predicted(8), PHOTOS, "photo")
+    assert len(frame) == 1 and frame["folds"][0] == 3 and frame["photographs"][0] == 20
+    assert frame["accuracy"][0] == metrics.format_interval(0.8, together["interval95"]["accuracy"])
+    assert frame["per-photograph accuracy"][0].startswith("80.0 [")
+
+
+def test_folds_without_their_predictions_are_refused(tmp_path):
+    for place in (1, 2, 3):
+        fold(tmp_path, place).write()
+    found = records.read_all(tmp_path)
+    (tmp_path / found[1].predictions).unlink()
+    with pytest.raises(records.RecordError, match=found[1].predictions):
+        tables.folds(found)
+
+
+def test_a_frame_as_text_is_an_aligned_table():
+    lines = tables.text(pd.DataFrame({"model": ["cnn", "xception"], "n": [10, 2]})).splitlines()
+    assert lines == ["| model    | n  |", "| -------- | -- |", "| cnn      | 10 |", "| xception | 2  |"]
+
+
+def test_tables_without_rows_are_left_out(tmp_path):
+    found = [record(tmp_path, seed=0), record(tmp_path, "xception")]
+    assert tables.everything(found) == tables.text(tables.runs(found))
+    seeds = tables.everything([*found, record(tmp_path, seed=1)])
+    assert tables.text(tables.seeds([found[0], record(tmp_path, seed=1)])) in seeds

@@ -64,6 +64,6 @@ def _body(
         if placed:
             raise ValueError(f"{path} does not hold the ImageNet weights of {name}: replace or remove it.") from error
         raise ValueError(
-            f"the ImageNet weights of {name} are missing and could not be downloaded. Place the "
+            f"the ImageNet weights of {name} are missing and could not be downloaded ({error}). Place the "
             f"file {weights_file} in {path.parent}, or give weights=None."
         ) from error

@@ -1,0 +1,132 @@
+"""Tables of records as pandas frames, and frames as Markdown that also reads well in a terminal."""
+
+import json
+
+import numpy as np
+import pandas as pd
+
+from bloodcell_lib import metrics
+from bloodcell_lib.records import Record
+
+PARTS = ("validation", "test")
+
+
+def runs(found: list[Record]) -> pd.DataFrame:
+    """Lay out records, one per row.
+
+    Accuracies are percent, of the best epoch on validation unless the column says otherwise; brackets hold the 95 %
+    interval over the unit named.
+    """
+    return pd.DataFrame([_run(record) for record in found])
+
+
+def seeds(found: list[Record]) -> pd.DataFrame:
+    """Lay out how far accuracy moves with the seed: mean ± standard deviation (n - 1), in percent.
+
+    This is the luck of training. The brackets of `runs` are the luck of the test photographs; the two do not mix.
+
+    Returns:
+        One row for each model, data and settings that were trained with two seeds at least.
+    """
+    rows = [
+        _who(r) | {"seeds": r.seed, "recipe": _recipe(r)} | {p: 100 * getattr(r, p)["accuracy"] for p in PARTS}
+        for r in found
+    ]
+    if not rows:
+        return pd.DataFrame()
+    frame = pd.DataFrame(rows).sort_values("seeds", kind="stable")
+    groups = frame.groupby(["model", "data", "protocol", "recipe"], sort=False)
+    several = groups["seeds"].nunique() > 1
+    table = groups["seeds"].agg(lambda column: ", ".join(map(str, column))).to_frame()
+    for part in PARTS:
+        table[part] = groups[part].mean().map("{:.1f}".format) + " ± " + groups[part].std().map("{:.1f}".format)
+    return table[several].reset_index().drop(columns="recipe")
+
+
+def folds(found: list[Record]) -> pd.DataFrame:
+    """Lay out what whole sets of folds say together, in percent.
+
+    Every photograph is tested once, by a network that has met neither it nor its scene.
+
+    Returns:
+        One row for each set of folds that is whole.
+    """
+    sets = {}
+    for record in found:
+        if record.settings["split"].startswith("fold:"):
+            place, count = map(int, record.settings["split"].removeprefix("fold:").split("/"))
+            alike = record.model, record.seed, count, _recipe(record, "name", "split")
+            sets.setdefault(alike, {})[place] = record
+    return pd.DataFrame([_folded(parts) for (*_, count, _), parts in sets.items() if len(parts) == count])
+
+
+def everything(found: list[Record]) -> str:
+    """Return the tables of runs, seeds and folds as text, those that have rows."""
+    parts = {
+        "": runs(found),
+        "Over seeds, mean ± standard deviation of the accuracy in %:\n\n": seeds(found),
+        "All folds together, each photograph tested once:\n\n": folds(found),
+    }
+    return "\n\n".join(title + text(frame) for title, frame in parts.items() if len(frame))
+
+
+def text(frame: pd.DataFrame) -> str:
+    """Return a frame's columns as an aligned Markdown table; "" if it has no row."""
+    rows = [list(map(str, frame.columns)), *frame.astype(str).to_numpy().tolist()]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    rows.insert(1, ["-" * width for width in widths])
+    lines = ("| " + " | ".join(map(str.ljust, row, widths)) + " |" for row in rows)
+    return "\n".join(lines) if len(frame) else ""
+
+
+def _run(record: Record) -> dict:
+    history, ends = record.history, record.test["interval95"]
+    return {
+        **_who(record),
+        "seed": record.seed,
+        "size": _size(record),
+        "train, last": f"{100 * history['accuracy'][-1]:.1f}",
+        "validation": _with_interval(record.validation),
+        "test": _with_interval(record.test),
+        "test, last": "".join(f"{100 * value:.1f}" for value in history.get("test_accuracy", [])[-1:]),
+        "F1": metrics.format_interval(record.test["macro"]["f1"], ends["macro"]["f1"]),
+        "unit": ends["unit"],
+        "s/epoch": f"{np.mean(record.seconds['epochs']):.1f}",
+    }
+
+
+def _folded(parts: dict[int, Record]) -> dict:
+    """Return the row of a whole set of folds: the metrics of their test sets as one."""
+    first, answers = parts[1], [record.answers for record in parts.values()]
+    together = [np.concatenate([one[name] for one in answers]) for name in ("labels", "probabilities", "photos")]
+    found = metrics.summary(*together, first.test["interval95"]["unit"])
+    ends = found["interval95"]
+    return {
+        "model": first.model,
+        "data": first.dataset["name"],
+        "folds": len(parts),
+        "seed": first.seed,
+        "size": _size(first),
+        "accuracy": _with_interval(found),
+        "F1": metrics.format_interval(found["macro"]["f1"], ends["macro"]["f1"]),
+        "per-photograph accuracy": metrics.format_interval(found["per_photo"]["accuracy"], ends["per_photo"]),
+        "photographs": ends["units"],
+    }
+
+
+def _who(record: Record) -> dict:
+    return {"model": record.model, "data": record.dataset["name"], "protocol": record.protocol}
+
+
+def _recipe(record: Record, *without: str) -> str:
+    """Return what must be equal for records to be put together, as one text."""
+    settings = {name: value for name, value in record.settings.items() if name not in without}
+    return json.dumps([record.dataset["fingerprint"], settings], sort_keys=True)
+
+
+def _size(record: Record) -> str:
+    return "x".join(map(str, record.image_size))
+
+
+def _with_interval(part: dict) -> str:
+    return metrics.format_interval(part["accuracy"], part["interval95"]["accuracy"])
