@@ -121,7 +121,7 @@ def network(stages: list) -> Figure:
         [stage[2:] for stage in stages], [stage.name for stage in stages], ["weights", "multiply-adds"]
     )
     (100 * shares / shares.sum()).plot.bar(ax=below, width=0.76, color=PALETTE[1:3], ylabel="share in %")
-    below.tick_params(axis="x", rotation=45 * crowded)
+    below.set_xticks(range(len(stages)), shares.index, rotation=45 * crowded, ha="right" if crowded else "center")
     below.legend(frameon=False)
     sns.despine(ax=below)
     return figure

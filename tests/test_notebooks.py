@@ -9,6 +9,7 @@ from statistics import median
 import nbformat
 import papermill
 import pytest
+from traitlets.config import Config
 
 from bloodcell_lib import models, protocols, records
 
@@ -148,6 +149,7 @@ def execute(path: Path, folder: Path, **changed) -> Path:
         kernel_name="python3",
         cwd=str(path.parent),
         progress_bar=False,
+        config=Config(KernelManager={"transport_encryption": "auto"}),
     )
     return folder / path.name
 
