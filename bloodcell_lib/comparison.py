@@ -113,7 +113,7 @@ def curves(found: list[Record], what: str = "accuracy") -> plt.Figure:
             axis.plot(np.arange(1, len(values) + 1), values, style, color=colour, marker=".", label=part)
         axis.axvline(record.best_epoch, color="grey", linewidth=1)
     axes[0].set_yscale("log" if what == "loss" else "linear")
-    axes[0].xaxis.set_major_locator(plt.MaxNLocator(integer=True))
+    axes[0].xaxis.set_major_locator(plt.MaxNLocator(integer=True, min_n_ticks=1))
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
     return figure
 
@@ -212,7 +212,7 @@ def ranking(found: list[Record]) -> plt.Figure:
     for part, fill in (("test", None), ("validation", "none")):
         points = 100 * accuracies(found, part)["accuracy"][test.index]
         axis.plot(points, test.index, "o", color=plots.PART_COLOURS[part], markerfacecolor=fill, label=part)
-    axis.set(xlabel="accuracy in %", xlim=(0, 102))
+    axis.set(xlabel="accuracy in %", xlim=(0, 102), ylim=(-0.6, len(found) - 0.4))
     figure.legend(loc="outside lower center", ncols=3, frameon=False)
     return figure
 
@@ -256,7 +256,7 @@ def pair_figure(tests: pd.DataFrame) -> plt.Figure:
     squares = tests.assign(note=notes).pivot(index="b", columns="a").reindex(index=names[1:])
     table, notes = (squares[what][names[:-1]] for what in ("points", "note"))
     figure, axis = plt.subplots(figsize=(3 + 0.75 * len(names), 2 + 0.5 * len(names)), layout="constrained")
-    _heatmap(axis, table, notes, cmap="RdBu", vmin=-table.abs().max(axis=None), vmax=table.abs().max(axis=None))
+    _heatmap(axis, table, notes, cmap="RdBu", vmin=-50, vmax=50)
     return figure
 
 
