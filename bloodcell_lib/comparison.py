@@ -295,12 +295,8 @@ def _classes(record: Record) -> list[str]:
 
 def _parts(rows: dict[str, dict], what: str) -> pd.DataFrame:
     """Return accuracy or loss, networks by parts."""
-    table = (
-        pd.DataFrame(rows)
-        .T[[prefix + what for prefix in plots.PARTS.values()]]
-        .set_axis(list(plots.PARTS), axis="columns")
-    )
-    return table.rename_axis(index="network", columns="part")
+    table = pd.DataFrame(rows).T[[key + what for key in plots.PARTS.values()]]
+    return table.set_axis(list(plots.PARTS), axis="columns").rename_axis(index="network", columns="part")
 
 
 def _panels(titles: list[str], height: float, x: str, y: str) -> tuple[plt.Figure, list[plt.Axes]]:
