@@ -8,7 +8,6 @@ from matplotlib import pyplot as plt
 from bloodcell_lib import metrics, models, plots
 from bloodcell_lib.records import Record
 
-PARTS = {"train": "", "validation": "val_", "test": "test_"}  # and how a history's keys begin
 IMAGE = ["path", "photo", "label"]
 SCORES = ["recall", "precision", "F1"]
 COSTS = ["million parameters", "million multiply-adds per image", "seconds per epoch", "milliseconds per image"]
@@ -21,7 +20,7 @@ def conditions(found: list[Record]) -> pd.DataFrame:
     """Lay out what the runs have in common, and every backend and machine that they ran on."""
     first, data = found[0], found[0].dataset
     rows = {"data": f"{data['name']}, fingerprint {data['fingerprint']}", "classes": _listed(data["classes"]).lower()}
-    rows |= {"images": ", ".join(f"{number:,} {part}" for part, number in data["sizes"].items()), "seed": first.seed}
+    rows |= {"images": ", ".join(f"{n:,} {part}" for part, n in data["sizes"].items()), "seed": str(first.seed)}
     rows |= {name.replace("_", " "): _listed(value) for name, value in first.settings.items()}
     rows["backend"] = _listed(dict.fromkeys(f"{r.backend} {r.versions.get(r.backend, '')}".strip() for r in found))
     rows["machine"] = _listed(dict.fromkeys(r.device for r in found))
@@ -62,7 +61,7 @@ def beside_paper(found: list[Record], what: str = "accuracy") -> pd.DataFrame:
     """
     sources = {"paper": paper(), "best": measured(found), "last": measured(found, "last")}
     table = pd.concat({source: _parts(rows, what) for source, rows in sources.items()}, axis="columns", join="inner")
-    order = pd.MultiIndex.from_product([PARTS, sources])
+    order = pd.MultiIndex.from_product([plots.PARTS, sources])
     return table.swaplevel(axis="columns")[order].loc[[name for name in sources["best"] if name in table.index]]
 
 
@@ -92,7 +91,7 @@ def bound_figure(panels: dict[str, pd.DataFrame]) -> plt.Figure:
     error, lowest = np.linspace(1e-4, every["error"].max() + 0.03, 300), max(every["loss"].min(), 1e-6) / 1.6
     figure, axes = _panels(list(panels), 4, "wrong predictions in %", "mean loss")
     for axis, table in zip(axes, panels.values(), strict=True):
-        for part, marker in zip(PARTS, "os^", strict=True):
+        for part, marker in zip(plots.PARTS, "os^", strict=True):
             points = table.xs(part, level="part")
             axis.plot(100 * points["error"], points["loss"], marker, color=plots.PART_COLOURS[part], label=part)
         axis.plot(100 * error, error * np.log(2), "k", linewidth=1, label="least possible")
@@ -110,11 +109,11 @@ def curves(found: list[Record], what: str = "accuracy") -> plt.Figure:
     figure, axes = _panels([record.model for record in found], 2.3, "epoch", what)
     for axis, record in zip(axes, found, strict=True):
         for (part, colour), style in zip(plots.PART_COLOURS.items(), ("-", "--", ":"), strict=True):
-            values = np.array(record.history[PARTS[part] + what])
+            values = np.array(record.history[plots.PARTS[part] + what])
             axis.plot(np.arange(1, len(values) + 1), values, style, color=colour, marker=".", label=part)
         axis.axvline(record.best_epoch, color="grey", linewidth=1)
     axes[0].set_yscale("log" if what == "loss" else "linear")
-    axes[0].xaxis.get_major_locator().set_params(integer=True)
+    axes[0].xaxis.set_major_locator(plt.MaxNLocator(integer=True))
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
     return figure
 
@@ -193,7 +192,7 @@ def recalls(found: list[Record]) -> pd.DataFrame:
 
 def confused(found: list[Record], most: int = 3) -> pd.DataFrame:
     """Lay out the most frequent confusions on test, over all networks."""
-    total = sum(np.array(record.test["confusion"]) for record in found)
+    total = np.sum([record.test["confusion"] for record in found], axis=0)
     np.fill_diagonal(total, 0)
     table = pd.DataFrame(total, *[_classes(found[0])] * 2).rename_axis(index="true class", columns="predicted class")
     table = table.stack().rename("times").sort_values(ascending=False).reset_index()
@@ -296,8 +295,8 @@ def _classes(record: Record) -> list[str]:
 
 def _parts(rows: dict[str, dict], what: str) -> pd.DataFrame:
     """Return accuracy or loss, networks by parts."""
-    table = pd.DataFrame(rows).T[[prefix + what for prefix in PARTS.values()]].set_axis(list(PARTS), axis="columns")
-    return table.rename_axis(index="network", columns="part")
+    table = pd.DataFrame(rows).T[[key + what for key in plots.PARTS.values()]]
+    return table.set_axis(list(plots.PARTS), axis="columns").rename_axis(index="network", columns="part")
 
 
 def _panels(titles: list[str], height: float, x: str, y: str) -> tuple[plt.Figure, list[plt.Axes]]:

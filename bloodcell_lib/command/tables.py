@@ -51,7 +51,7 @@ def folds(found: list[Record]) -> pd.DataFrame:
     Returns:
         One row for each set of folds that is whole.
     """
-    sets = {}
+    sets: dict[tuple, dict[int, Record]] = {}
     for record in found:
         if record.settings["split"].startswith("fold:"):
             place, count = map(int, record.settings["split"].removeprefix("fold:").split("/"))
@@ -84,10 +84,10 @@ def _run(record: Record) -> dict:
     return {
         **_who(record),
         "seed": record.seed,
-        "size": _size(record),
+        "size": size(record),
         "train, last": f"{100 * history['accuracy'][-1]:.1f}",
-        "validation": _with_interval(record.validation),
-        "test": _with_interval(record.test),
+        "validation": with_interval(record.validation),
+        "test": with_interval(record.test),
         "test, last": "".join(f"{100 * value:.1f}" for value in history.get("test_accuracy", [])[-1:]),
         "F1": metrics.format_interval(record.test["macro"]["f1"], ends["macro"]["f1"]),
         "unit": ends["unit"],
@@ -98,16 +98,18 @@ def _run(record: Record) -> dict:
 def _folded(parts: dict[int, Record]) -> dict:
     """Return the row of a whole set of folds: the metrics of their test sets as one."""
     first, answers = parts[1], [record.answers for record in parts.values()]
-    together = [np.concatenate([one[name] for one in answers]) for name in ("labels", "probabilities", "photos")]
-    found = metrics.summary(*together, first.test["interval95"]["unit"])
+    labels, probabilities, photos = (
+        np.concatenate([one[name] for one in answers]) for name in ("labels", "probabilities", "photos")
+    )
+    found = metrics.summary(labels, probabilities, photos, first.test["interval95"]["unit"])
     ends = found["interval95"]
     return {
         "model": first.model,
         "data": first.dataset["name"],
         "folds": len(parts),
         "seed": first.seed,
-        "size": _size(first),
-        "accuracy": _with_interval(found),
+        "size": size(first),
+        "accuracy": with_interval(found),
         "F1": metrics.format_interval(found["macro"]["f1"], ends["macro"]["f1"]),
         "per-photograph accuracy": metrics.format_interval(found["per_photo"]["accuracy"], ends["per_photo"]),
         "photographs": ends["units"],
@@ -124,9 +126,11 @@ def _recipe(record: Record, *without: str) -> str:
     return json.dumps([record.dataset["fingerprint"], settings], sort_keys=True)
 
 
-def _size(record: Record) -> str:
+def size(record: Record) -> str:
+    """Return the image size as 120x160."""
     return "x".join(map(str, record.image_size))
 
 
-def _with_interval(part: dict) -> str:
+def with_interval(part: dict) -> str:
+    """Return the accuracy of a part of a record in percent, with its interval."""
     return metrics.format_interval(part["accuracy"], part["interval95"]["accuracy"])
