@@ -170,7 +170,7 @@ def locate(data: str | os.PathLike | None = None) -> Path:
     Raises:
         DatasetError: a known set is not found, and cannot be downloaded or drawn.
     """
-    data = data or os.environ.get("BLOODCELL_DATA") or _place(cards.ARCHIVE)
+    data = (os.environ.get("BLOODCELL_DATA") or _place(cards.ARCHIVE)) if data is None else data
     if data is None:
         print("No archive found (BLOODCELL_DATA, data/, kagglehub): using the sample, drawn smears.")
         data = cards.SAMPLE.name

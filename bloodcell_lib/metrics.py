@@ -308,8 +308,8 @@ def holm(p: np.ndarray) -> np.ndarray:
 
 def format_interval(share: float, ends: list[float] | None, digits: int = 1) -> str:
     """Write a share and its interval in percent, as 89.2 [81.4, 94.7]; without brackets where there is no interval."""
-    share, *ends = (f"{100 * value:.{digits}f}" for value in (share, *(ends or ())))
-    return f"{share} [{', '.join(ends)}]" if ends else share
+    value, *both = (f"{100 * number:.{digits}f}" for number in (share, *(ends or ())))
+    return f"{value} [{', '.join(both)}]" if both else value
 
 
 def most_confident(labels: np.ndarray, probabilities: np.ndarray) -> list[int | None]:

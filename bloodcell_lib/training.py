@@ -124,22 +124,11 @@ def evaluate(run: Run, data: Dataset) -> Record:
     if (data.fingerprint, data.sizes) != (run.fingerprint, run.sizes):
         raise ValueError(f"{run.name} was trained on other data than {data.name}: evaluate it on the same.")
     run.network.compile(jit_compile=backend.jit())
-    answers: dict[str, np.ndarray] = {}
-    for part, prefix in ((data.validation, "validation_"), (data.test, "")):
-        start = perf_counter()
-        probabilities = run.network.predict(part.images, batch_size=EVALUATION_BATCH, verbose=0)
-        per_image = (perf_counter() - start) / len(part)  # of test, the second: the first one also compiles
-        answers |= {
-            f"{prefix}{name}": values
-            for name, values in (
-                ("probabilities", probabilities),
-                ("labels", part.labels),
-                ("photos", part.photos),
-                ("paths", part.paths),
-            )  # fmt: skip
-        }
-    seen = np.union1d(data.train.scenes, data.validation.scenes)
-    answers["unseen"] = ~np.isin(data.test.scenes, seen)
+    answers = _predict(run.network, data.validation, "validation_")
+    start = perf_counter()  # of test, the second: the first one also compiles
+    answers |= _predict(run.network, data.test)
+    per_image = (perf_counter() - start) / len(data.test)
+    answers["unseen"] = ~np.isin(data.test.scenes, np.union1d(data.train.scenes, data.validation.scenes))
     return _record(run, data, answers, per_image)
 
 
@@ -267,7 +256,9 @@ class State(keras.callbacks.Callback):
 
     def __init__(self, network: keras.Model, data: Dataset, protocol: Protocol, seed: int, folder: Path):
         super().__init__()
-        self.network, self.history, self.best, self.epoch = network, {}, [], 0
+        self.network, self.epoch = network, 0
+        self.history: dict[str, list[float]] = {}
+        self.best: list[np.ndarray] = []
         run = network, protocol, seed, data.fingerprint, data.sizes, codebase.digest(network.name)
         self.run = Run(*run, history={}, best_epoch=0, resumed=False, folder=folder)
         self.path = folder / f"{self.run.name}.state.npz"
@@ -341,14 +332,20 @@ def _identity(run: Run) -> dict[str, Any]:
     return records.identity(records.settings(run.protocol), run.fingerprint, keras.backend.backend(), run.code)
 
 
+def _predict(network: keras.Model, part: Part, prefix: str = "") -> dict[str, np.ndarray]:
+    found = {"labels": part.labels, "photos": part.photos, "paths": part.paths}
+    found["probabilities"] = network.predict(part.images, batch_size=EVALUATION_BATCH, verbose=0)
+    return {f"{prefix}{name}": values for name, values in found.items()}
+
+
 def _record(run: Run, data: Dataset, answers: dict[str, np.ndarray], per_image: float) -> Record:
     unit = "photo" if data.photos_known else "image"
-    test = [answers[name] for name in ("labels", "probabilities", "photos")]
-    validation = [answers[f"validation_{name}"] for name in ("labels", "probabilities", "photos")]
-    unseen = answers["unseen"]
-    history = {name: values for name, values in run.history.items() if name != "seconds"}
-    seconds = run.history["seconds"]
-    name = keras.backend.backend()
+    name, seconds = keras.backend.backend(), run.history["seconds"]
+
+    def measured(prefix: str = "", rows: Any = slice(None)) -> dict[str, Any]:
+        labels, probabilities, photos = (answers[prefix + what][rows] for what in ("labels", "probabilities", "photos"))
+        return metrics.summary(labels, probabilities, photos, unit)
+
     return Record(
         model=run.network.name,
         protocol=run.protocol.label,
@@ -362,20 +359,13 @@ def _record(run: Run, data: Dataset, answers: dict[str, np.ndarray], per_image: 
         image_size=list(run.protocol.image_size),
         parameters=run.network.count_params(),
         multiply_adds=cost.multiply_adds(run.network),
-        dataset={
-            "name": data.name,
-            "fingerprint": data.fingerprint,
-            "classes": list(data.classes),
-            "sizes": data.sizes,
-        },  # fmt: skip
-        history=history,
+        dataset=dict(name=data.name, fingerprint=data.fingerprint, classes=list(data.classes), sizes=data.sizes),
+        history={name: values for name, values in run.history.items() if name != "seconds"},
         seconds={"epochs": seconds, "total": sum(seconds), "per_image": per_image},
         best_epoch=run.best_epoch,
-        validation=metrics.summary(*validation, unit),
-        test=metrics.summary(*test, unit),
-        test_unseen=metrics.summary(*(values[unseen] for values in test), unit)
-        if data.photos_known and unseen.any()
-        else None,
+        validation=measured("validation_"),
+        test=measured(),
+        test_unseen=measured(rows=answers["unseen"]) if data.photos_known and answers["unseen"].any() else None,
         predictions=f"{run.name}.predictions.npz",
         resumed=run.resumed,
         folder=run.folder,

@@ -3,6 +3,7 @@
 import ast
 import os
 import re
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from statistics import median
 
@@ -154,22 +155,47 @@ def execute(path: Path, folder: Path, **changed) -> Path:
     return folder / path.name
 
 
-@pytest.fixture
-def this_interpreter(monkeypatch):
+@pytest.fixture(scope="session")
+def environment(session_cache):
     """The kernel named python3 is this environment's, whatever the user has installed elsewhere."""
-    monkeypatch.setenv("JUPYTER_PREFER_ENV_PATH", "1")
-    monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JUPYTER_PREFER_ENV_PATH", "1")
+        patch.setenv("BLOODCELL_CACHE", str(session_cache))
+        patch.delenv("JPY_SESSION_NAME", raising=False)
+        yield
+
+
+@pytest.fixture(scope="session")
+def executions(request, executed, environment):
+    """The selected notebooks, executed two at a time, since tracing a network's graph keeps only one core busy."""
+    asked = [item.callspec.params["path"] for item in request.session.items if "executions" in item.fixturenames]
+    first = [path for path in asked if not reads_records(path)]
+
+    def later(path: Path) -> Path:
+        wait(found[lesson] for lesson in first)
+        return execute(path, executed)
+
+    pool = ThreadPoolExecutor(2)
+    found = {path: pool.submit(execute, path, executed) for path in first}
+    if set(first) & set(LESSONS):
+        found |= {path: pool.submit(later, path) for path in asked if reads_records(path)}
+    yield found
+    pool.shutdown(cancel_futures=True)
+
+
+def reads_records(path: Path) -> bool:
+    return "records.comparable" in source(path)
 
 
 @pytest.mark.notebook
 @every
-def test_runs_from_the_first_cell_to_the_last(path, executed, this_interpreter):
-    if "records.comparable" in source(path) and not list(executed.glob("runs/*.json")):
+def test_runs_from_the_first_cell_to_the_last(path, executions, executed):
+    if path not in executions:
         pytest.skip("reads the records of the lessons, which were not selected")
-    copy = execute(path, executed)
-    outputs = [output for cell in cells(copy, "code") for output in cell.outputs]
-    shown = [output.get("data", {}) for output in outputs]
-    assert all(cell.execution_count for cell in cells(copy, "code") if cell.source.strip())
+    copy = executions[path].result()
+    code = cells(copy, "code")
+    shown = [output.get("data", {}) for cell in code for output in cell.outputs]
+    assert all(cell.execution_count for cell in code if cell.source.strip())
     assert not [data for data in shown if "image/png" in data]  # a plain picture has no alternative text
     assert all('<img alt="' in html for data in shown if "<img" in (html := "".join(data.get("text/html", ""))))
     if path in LESSONS:
@@ -177,7 +203,7 @@ def test_runs_from_the_first_cell_to_the_last(path, executed, this_interpreter):
 
 
 @pytest.mark.notebook
-def test_a_wrong_name_in_a_notebook_fails(tmp_path, this_interpreter):
+def test_a_wrong_name_in_a_notebook_fails(tmp_path, environment):
     cell = nbformat.v4.new_code_cell
     broken = nbformat.v4.new_notebook(cells=[cell("DATA = None", metadata={"tags": ["parameters"]}), cell("print(x)")])
     nbformat.write(broken, tmp_path / "broken.ipynb")

@@ -153,7 +153,8 @@ def same_images(found: list[Record]) -> str:
     """Say what copies are worth: two networks on the validation images that both splits have in common."""
     one, two = next(pair for pair in pairs(found) if pair[0].model == "cnn")
     answers = one.answers, two.answers
-    paths, *rows = np.intersect1d(*(kept["validation_paths"] for kept in answers), return_indices=True)
+    both = [kept["validation_paths"] for kept in answers]
+    paths, *rows = np.intersect1d(both[0], both[1], return_indices=True)
     correct = [
         (kept["validation_probabilities"].argmax(1) == kept["validation_labels"])[row]
         for kept, row in zip(answers, rows, strict=True)
