@@ -306,7 +306,7 @@ def build(x):
     """Build."""
     if x < 0:
         raise ValueError("a text")
-    return conv(x, 64)  # a comment
+    return conv(x, 64, how='constant')  # a comment
 '''
 
 
@@ -315,7 +315,8 @@ def build(x):
     [
         ("A module.", "Another sentence.", False),
         ("A text.", "Another text.", False),
-        ('"a text"', 'f"{x} is below 0"', False),
+        ("'constant'", "'cosine'", True),
+        ('"a text"', '"another text"', False),
         ("# a comment", "# another", False),
         ("64", "65", True),
         ("x < 0", "x < 1", True),

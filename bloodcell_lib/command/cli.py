@@ -7,7 +7,7 @@ from collections import Counter
 
 from bloodcell_lib import __version__
 
-DATA_HELP = 'a zip, a folder, "kaggle" or "sample" (default: BLOODCELL_DATA, a downloaded archive, or the sample)'
+DATA_HELP = "a zip, a folder, or the name of a known set (default: BLOODCELL_DATA, a downloaded archive, the sample)"
 
 
 def main(arguments: list[str] | None = None) -> int:
