@@ -45,31 +45,3 @@ def run_name(model: str, label: str, seed: int) -> str:
 def shipped(what: str) -> Path:
     """Return a folder that comes with the library, "notebooks" or "data": inside it where installed, else beside it."""
     return (Path(__file__).parent if INSTALLED else CHECKOUT) / what
-
-
-def copy_notebooks(folder: str | os.PathLike) -> list[Path]:
-    """Copy all notebooks into a folder, which is made if need be.
-
-    Returns:
-        The copies, with those that were already there, unchanged.
-
-    Raises:
-        ValueError: the folder is a file, or holds another version of a notebook; then nothing is copied.
-    """
-    folder = Path(folder).expanduser()
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder} is a file. Name a folder to copy the notebooks into.")
-    copies = {
-        folder / notebook.name: notebook.read_bytes() for notebook in sorted(shipped("notebooks").glob("*.ipynb"))
-    }
-    missing = [copy for copy in copies if not copy.exists()]
-    if changed := [copy.name for copy in copies if copy not in missing and copy.read_bytes() != copies[copy]]:
-        raise ValueError(
-            f"{folder} holds other versions of {', '.join(changed)}. "
-            "Nothing was copied: rename or remove them, or name another folder."
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    for copy in missing:
-        with replacing(copy) as part:
-            part.write_bytes(copies[copy])
-    return list(copies)

@@ -6,7 +6,8 @@ import pytest
 from made import CLASSES, LABELS, PHOTOS, record
 from matplotlib import pyplot as plt
 
-from bloodcell_lib import comparison, metrics, models, plots
+from bloodcell_lib import metrics, models, plots
+from bloodcell_lib.command import comparison
 
 THREE = ("cnn", "xception", "own")  # the last is none of the lessons
 

@@ -77,9 +77,9 @@ def table(options: argparse.Namespace) -> int:
 
 def notebooks(options: argparse.Namespace) -> int:
     """Copy the notebooks into a folder."""
-    from bloodcell_lib import files
+    from bloodcell_lib.command.notebooks import copy_notebooks
 
-    for path in files.copy_notebooks(options.folder):
+    for path in copy_notebooks(options.folder):
         print(path)
     return 0
 

@@ -1,0 +1,34 @@
+"""The notebooks that come with the library, copied into a folder of the user's own."""
+
+import os
+from pathlib import Path
+
+from bloodcell_lib import files
+
+
+def copy_notebooks(folder: str | os.PathLike) -> list[Path]:
+    """Copy all notebooks into a folder, which is made if need be.
+
+    Returns:
+        The copies, with those that were already there, unchanged.
+
+    Raises:
+        ValueError: the folder is a file, or holds another version of a notebook; then nothing is copied.
+    """
+    folder = Path(folder).expanduser()
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file. Name a folder to copy the notebooks into.")
+    copies = {
+        folder / notebook.name: notebook.read_bytes() for notebook in sorted(files.shipped("notebooks").glob("*.ipynb"))
+    }
+    missing = [copy for copy in copies if not copy.exists()]
+    if changed := [copy.name for copy in copies if copy not in missing and copy.read_bytes() != copies[copy]]:
+        raise ValueError(
+            f"{folder} holds other versions of {', '.join(changed)}. "
+            "Nothing was copied: rename or remove them, or name another folder."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    for copy in missing:
+        with files.replacing(copy) as part:
+            part.write_bytes(copies[copy])
+    return list(copies)
