@@ -6,6 +6,7 @@ import inspect
 import subprocess
 import sys
 import textwrap
+from importlib import import_module
 from types import ModuleType
 
 from bloodcell_lib import files, models
@@ -18,7 +19,7 @@ MODULES = [f"bloodcell_lib.{name}" for name in NAMES]
 def digest(name: str) -> str:
     """Return a digest of the code that training a network depends on.
 
-    Comments, docstrings, the sentences of cards and of error messages do not count: to correct a sentence costs no training.
+    Comments, docstrings, and the sentences of cards and errors do not count: to correct one costs no training.
 
     Args:
         name: of a network. The module that builds it counts, and what this imports from `bloodcell_lib.models`.
@@ -26,7 +27,7 @@ def digest(name: str) -> str:
     builder = models.builder(name)
     own = sys.modules[builder.__module__]
     used = [thing for thing in vars(own).values() if isinstance(thing, ModuleType) and NETWORKS in thing.__name__]
-    library = [sys.modules[module] for module in MODULES if module in sys.modules]
+    library = [import_module(module) for module in MODULES]
     written_in = builder if own.__name__ == "__main__" else own
     return digest_of(*map(inspect.getsource, (written_in, *used, *library)))
 

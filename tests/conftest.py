@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bloodcell_lib import metrics, protocols, records
 from bloodcell_lib.images import CLASSES
 
 ARCHIVE = os.environ.pop("BLOODCELL_DATA", None)
@@ -58,49 +57,3 @@ def zipped(folder: Path, path: Path, method: int = zipfile.ZIP_STORED) -> Path:
 @pytest.fixture
 def own_folder(tmp_path):
     return make_set(tmp_path / "own")
-
-
-LABELS = np.array([0, 1, 2, 3] * 5)
-PROBABILITIES = np.eye(4)[np.where(np.arange(20) < 4, 0, LABELS)] * 0.9 + 0.025  # 17 of 20 correct
-
-
-def hand_made(folder: Path, model: str = "cnn", protocol: str = "quick", seed: int = 0, **overrides) -> records.Record:
-    """Return a sound record of a run that never was: 17 of 20 images of validation and of test are correct."""
-    recipe = protocols.get(protocol, **{"epochs": 3, **overrides})
-    part = metrics.summary(LABELS, PROBABILITIES, np.arange(20), "image")
-    epochs = {"loss": [0.9, part["loss"], 0.6], "accuracy": [0.6, part["accuracy"], 0.7]}
-    answers = {"unseen": np.ones(20, bool)}
-    for prefix, first in (("", 0), ("validation_", 20)):
-        names = np.arange(first, first + 20).astype(str)
-        answers |= {f"{prefix}probabilities": PROBABILITIES, f"{prefix}labels": LABELS}
-        answers |= {f"{prefix}paths": names, f"{prefix}photos": names}
-    return records.Record(
-        model=model,
-        protocol=recipe.label,
-        seed=seed,
-        settings=records.settings(recipe),
-        backend="tensorflow",
-        versions={"keras": "3"},
-        device="a processor",
-        code="c0de",
-        revision=None,
-        image_size=list(recipe.image_size),
-        parameters=10,
-        multiply_adds=5,
-        dataset={
-            "name": "sample",
-            "fingerprint": "0",
-            "classes": list(CLASSES),
-            "sizes": {"train": 80, "validation": 20, "test": 20},
-        },
-        history={f"{prefix}{what}": values for prefix in ("", "val_", "test_") for what, values in epochs.items()},
-        seconds={"epochs": [1.0, 0.5, 0.5], "total": 2.0, "per_image": 0.1},
-        best_epoch=2,
-        validation=part,
-        test=part,
-        test_unseen=None,
-        predictions=f"{model}-{recipe.label}-seed{seed}.predictions.npz",
-        resumed=False,
-        folder=folder,
-        arrays=answers,
-    )

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from bloodcell_lib import files
-from bloodcell_lib.command import notebooks
+from bloodcell_lib.command.notebooks import copy_notebooks
 from bloodcell_lib.records import Record
 
 ROOT = Path(__file__).parents[1]
@@ -142,17 +142,17 @@ def test_in_a_checkout_what_is_shipped_lies_beside_the_library():
 
 def test_notebooks_are_copied_once_and_never_over_changed_ones(tmp_path):
     folder = tmp_path / "new" / "lessons"
-    copies = notebooks.copy_notebooks(folder)
+    copies = copy_notebooks(folder)
     assert {copy.name: copy.read_bytes() for copy in copies} == {
         path.name: path.read_bytes() for path in (ROOT / "notebooks").glob("*.ipynb")
     }
     copies[1].unlink()
-    assert notebooks.copy_notebooks(folder) == copies and copies[1].exists()
+    assert copy_notebooks(folder) == copies and copies[1].exists()
 
     copies[0].write_text("my own notes")
     copies[1].unlink()
     with pytest.raises(ValueError, match=copies[0].name):
-        notebooks.copy_notebooks(folder)
+        copy_notebooks(folder)
     assert copies[0].read_text() == "my own notes" and not copies[1].exists()
     with pytest.raises(ValueError, match="is a file"):
-        notebooks.copy_notebooks(copies[0])
+        copy_notebooks(copies[0])
