@@ -91,7 +91,7 @@ def by_photograph(
 
 
 def intraclass_correlation(counts: np.ndarray, true: np.ndarray) -> np.ndarray:
-    """Estimate the intraclass correlation: how far the copies of a photograph are classified alike, all correctly or all wrongly.
+    """Estimate the intraclass correlation: how far the copies of a photograph are correct or wrong together.
 
     Two copies disagree if one is classified correctly and the other wrongly. The correlation is 1 minus the ratio of
     two rates: how often copies of one photograph disagree, and how often copies of two photographs of the class do.

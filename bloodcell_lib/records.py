@@ -144,6 +144,9 @@ class Record:
     def _read_answers(self) -> dict[str, np.ndarray]:
         path = self.folder / self.predictions
         try:
+            with zipfile.ZipFile(path) as file:
+                if damaged := file.testzip():  # NumPy does not check all of it
+                    raise ValueError(f"{damaged} is damaged")
             with np.load(path) as file:
                 answers = dict(file)
             _check_answers(self, answers)
@@ -259,7 +262,7 @@ def _wrong_history(record: Record) -> Iterator[str]:
 
 
 def _wrong_epoch(record: Record, part: str, prefix: str) -> Iterator[str]:
-    """Yield where a part's metrics are not those of the best epoch: another batch size or TF32 moves an image or two."""
+    """Yield where a part's metrics are not those of the best epoch: batch size and TF32 can move an image or two."""
     found, images = getattr(record, part), record.dataset["sizes"][part]
     then = {what: record.history[prefix + what][record.best_epoch - 1] for what in ("accuracy", "loss")}
     off = {what: abs(then[what] - found[what]) for what in then}

@@ -88,7 +88,7 @@ def test_a_failed_write_leaves_the_old_record(tmp_path, monkeypatch):
     monkeypatch.setattr(files.os, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(OSError, match="No space"):
         replace(made.record(tmp_path), parameters=11).write()
-    assert Record.read(path).parameters == 10
+    assert Record.read(path).parameters == made.record(tmp_path).parameters
     assert len(list(tmp_path.iterdir())) == 2
 
 
@@ -150,7 +150,7 @@ def test_done_is_judged_by_recipe_data_backend_and_code(tmp_path):
     for other in (
         replace(record, settings=record.settings | {"learning_rate": 1.0}),
         replace(record, dataset=record.dataset | {"fingerprint": "1"}),
-        replace(record, backend="jax"),
+        replace(record, backend="tensorflow"),
         replace(record, code="other"),
     ):
         assert not records.is_done(path, other.identity)
