@@ -3,7 +3,7 @@
 import inspect
 import textwrap
 from functools import lru_cache
-from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,7 +25,7 @@ COUNTED = {
 }
 
 
-def source(thing: type | ModuleType | object, start: str = "", stop: str | None = None) -> Markdown:
+def source(thing: Any, start: str = "", stop: str | None = None) -> Markdown:
     """Return Python source as it is in the library or in Keras, to be shown.
 
     Args:
@@ -201,11 +201,14 @@ def class_maps(run: Run, record: Record, data: Dataset) -> None:
     found = [n for n in chosen if n is not None]
     every = models.class_maps(run.network, images[found])
     rows, columns = every.shape[1:3]
-    panels = {None: (np.full_like(images[0], 235), np.full((rows, columns), np.nan), "none")}
+    panels: dict[int | None, tuple[Any, ...]] = {
+        None: (np.full_like(images[0], 235), np.full((rows, columns), np.nan), "none")
+    }
     for n, maps in zip(found, every, strict=True):
         true, guess = (data.classes[label].lower() for label in (data.test.labels[n], predicted[n]))
         panels[n] = images[n], maps[..., predicted[n]], f"{true} as\n{guess}, {probabilities[n].max():.0%}"
-    figure = plots.overlay_heatmap(*zip(*(panels[n] for n in chosen), strict=True), len(data.classes))
+    pictures, heat, titles = (list(column) for column in zip(*(panels[n] for n in chosen), strict=True))
+    figure = plots.overlay_heatmap(pictures, heat, titles, len(data.classes))
     told = "; ".join(panels[n][2] for n in chosen).replace("\n", " ")
     plots.show(figure, f"Class activation maps over test images. Top, correct; bottom, wrong predictions: {told}.")
     claims = [f"no {name.lower()} is classified {how}" for how in ("correctly", "wrongly") for name in data.classes]

@@ -3,6 +3,7 @@
 import base64
 import html
 import io
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -18,7 +19,7 @@ PART_COLOURS = {"train": PALETTE[0], "validation": PALETTE[1], "test": PALETTE[2
 BOX_COLOURS = {"WBC": PALETTE[0], "RBC": PALETTE[3], "Platelets": PALETTE[2]}
 STEPS = ("convolution", "normalisation", "activation", "pooling", "join")
 STEP_COLOURS = dict(zip(STEPS, PALETTE, strict=False)) | {"data": PALETTE[7], "depthwise": PALETTE[9]}
-CENTRED = {"ha": "center", "va": "center"}
+CENTRED: dict[str, Any] = {"ha": "center", "va": "center"}
 
 
 def show(figure: Figure, alt: str) -> None:
@@ -89,10 +90,11 @@ def diagram(steps: dict[str, tuple], arrows: list[tuple], size: tuple[float, flo
     for start, end, *text in arrows:
         tail, head = (np.array(steps[name][:2], float) for name in (start, end))
         line = {"arrowstyle": "-|>", "color": "grey", "patchA": patches[start], "patchB": patches[end]}
-        axis.annotate("", head, tail, zorder=2, arrowprops=line | {"shrinkA": 1, "shrinkB": 1})
+        axis.annotate("", tuple(head), tuple(tail), zorder=2, arrowprops=line | {"shrinkA": 1, "shrinkB": 1})
         if text:
             box = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"}
-            axis.text(*(tail + head) / 2, text[0], fontsize=8, zorder=4, bbox=box, **CENTRED)
+            x, y = (tail + head) / 2
+            axis.text(x, y, text[0], fontsize=8, zorder=4, bbox=box, **CENTRED)
     x, y = np.array([step[:2] for step in steps.values()], float).T
     axis.set(xlim=(x.min() - 0.7, x.max() + 0.7), ylim=(y.min() - 0.5, y.max() + 0.5))
     return figure
@@ -139,7 +141,7 @@ def overlay_heatmap(images: list, maps: list, titles: list[str], columns: int = 
     """
     figure = grid(images, titles, columns)
     height, width = images[0].shape[:2]
-    place = {"extent": (-0.5, width - 0.5, height - 0.5, -0.5), "interpolation": "bilinear"}
+    place: dict[str, Any] = {"extent": (-0.5, width - 0.5, height - 0.5, -0.5), "interpolation": "bilinear"}
     for axis, heat in zip(figure.axes, maps, strict=False):
         veil = np.nan_to_num(0.85 * (heat.max() - heat) / max(np.ptp(heat), 1e-9))
         axis.imshow(np.full_like(veil, 0.45), cmap="gray", vmin=0, vmax=1, alpha=veil, **place)
@@ -154,7 +156,7 @@ def boxes(photographs: list, columns: int = 2) -> Figure:
         columns: photographs per row.
     """
     names, images, marked = zip(*photographs, strict=True)
-    figure = grid(images, names, columns)
+    figure = grid(list(images), list(names), columns)
     figure.set_size_inches(4.8 * columns, 3.9 * -(-len(photographs) // columns))
     legend = {}
     for axis, found in zip(figure.axes, marked, strict=False):

@@ -112,9 +112,9 @@ EXPECTED = Expected(
         min_side=32,
         preprocessing="pixels / 127.5 - 1",
         notes="Widths 24, 116, 232, 464, 1024; every unit splits into equal halves. Batch-norm momentum 0.9, "
-        "epsilon 1e-5; no dropout; padding 'same'. First weights as in PyTorch, uniform between ±1 / sqrt(fan-in): they "
-        "are small, so Adam's steps are large beside them. Measured on 4,000 images of the archive at 75x100, Adam 1e-3, "
-        "8 epochs, one seed: validation accuracy 84.8 %, and 59.6 % with He initialisation.",
+        "epsilon 1e-5; no dropout; padding 'same'. First weights as in PyTorch, uniform between ±1 / sqrt(fan-in): "
+        "they are small, so Adam's steps are large beside them. Measured on 4,000 images of the archive at 75x100, "
+        "Adam 1e-3, 8 epochs, one seed: validation accuracy 84.8 %, and 59.6 % with He initialisation.",
         norm_momentum=0.9,
         table1=table1(0.94, 0.95, 0.85, 0.2830, 0.0178, 0.0263),
         expected=EXPECTED,
