@@ -66,12 +66,14 @@ def run(options: argparse.Namespace) -> int:
 def table(options: argparse.Namespace) -> int:
     """Print the table of records."""
     from bloodcell_lib import files, records
-    from bloodcell_lib.command import tables
+    from bloodcell_lib.command import report, tables
 
     found = records.read_all(options.folder)
     if not found:
         raise ValueError(f"no record in {files.out_dir(options.folder)}. Make one with: bloodcell run cnn")
     print(tables.everything(found))
+    for path in report.write(files.out_dir(options.folder)) if options.write else ():
+        print(f"\nwritten: {path}")
     return 0
 
 
@@ -102,6 +104,7 @@ def _parser() -> argparse.ArgumentParser:
 
     one = commands.add_parser("table", help="print the records of a folder as a table")
     one.add_argument("folder", nargs="?", help="default: runs/")
+    one.add_argument("--write", action="store_true", help="also make README.md and its figure in that folder")
     one.set_defaults(command=table)
 
     one = commands.add_parser("notebooks", help="copy the notebooks into a folder of your own")
