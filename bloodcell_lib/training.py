@@ -262,7 +262,8 @@ class State(keras.callbacks.Callback):
         run = network, protocol, seed, data.fingerprint, data.sizes, codebase.digest(network.name)
         self.run = Run(*run, history={}, best_epoch=0, resumed=False, folder=folder)
         self.path = folder / f"{self.run.name}.state.npz"
-        self.identity = json.dumps(_identity(self.run) | {"network": network.to_json(), "sizes": data.sizes})
+        shapes = [[type(layer).__name__, *(list(w.shape) for w in layer.weights)] for layer in network.layers]
+        self.identity = json.dumps(_identity(self.run) | {"network": shapes, "sizes": data.sizes})
 
     def restore(self, model: keras.Model) -> None:
         """Continue from the file if it is of this very run; say so where it is not, and start anew."""

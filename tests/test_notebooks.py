@@ -188,6 +188,7 @@ def reads_records(path: Path) -> bool:
 
 
 @pytest.mark.notebook
+@pytest.mark.timeout(1800)  # the first one waits for those that take longest
 @every
 def test_runs_from_the_first_cell_to_the_last(path, executions, executed):
     if path not in executions:
@@ -206,6 +207,7 @@ def test_runs_from_the_first_cell_to_the_last(path, executions, executed):
 def test_a_wrong_name_in_a_notebook_fails(tmp_path, environment):
     cell = nbformat.v4.new_code_cell
     broken = nbformat.v4.new_notebook(cells=[cell("DATA = None", metadata={"tags": ["parameters"]}), cell("print(x)")])
+    broken.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     nbformat.write(broken, tmp_path / "broken.ipynb")
     (tmp_path / "copies").mkdir()
     with pytest.raises(papermill.PapermillExecutionError, match="name 'x' is not defined"):

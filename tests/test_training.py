@@ -194,6 +194,22 @@ def test_what_is_trained_is_not_trained_again_before_its_record_is_written(tmp_p
     assert not train(tmp_path)[0].resumed
 
 
+def test_a_network_that_was_built_again_is_resumed_and_another_one_is_not(tmp_path):
+    """Keras numbers the layers that have no name of their own, so a second one in a process has other names."""
+
+    def built(width: int) -> keras.Model:
+        inputs = keras.Input((*SIZE, 3))
+        x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(width, 3)(inputs))
+        return keras.Model(inputs, keras.layers.Dense(4, activation="softmax")(x), name="cnn")
+
+    for width, resumed in ((8, True), (9, False)):
+        with pytest.raises(KeyboardInterrupt):
+            training.fit(built(8), data(), recipe(), out=tmp_path, callbacks=[Stop(2)])
+        run = training.fit(built(width), data(), recipe(), out=tmp_path)
+        assert run.resumed == resumed
+        training.evaluate(run, data()).write()
+
+
 @pytest.mark.parametrize("between", [{"learning_rate": 1e-6}, {"epochs": 1}, {"batch_size": 8}])
 def test_another_run_in_the_folder_does_not_touch_this_one(tmp_path, between):
     interrupted(tmp_path)
