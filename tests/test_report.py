@@ -46,7 +46,9 @@ def test_the_page_and_its_figure_are_written_by_one_command_and_the_same_every_t
     page, figure = (folder / "README.md").read_bytes(), (folder / "leak.svg").read_bytes()
     assert "written:" in capsys.readouterr().out
     text = page.decode()
-    assert "{" not in text and "*Not measured yet.*" in text  # no folds
+    assert (
+        "Runs by machine: 5 on one machine." in text and "{" not in text and "*Not measured yet.*" in text
+    )  # no folds
     assert [row[0] for row in cells(text) if row[2].startswith("paper")].count("xception") == 1
     assert cli.main(["table", str(folder), "--write"]) == 0
     assert (page, figure) == ((folder / "README.md").read_bytes(), (folder / "leak.svg").read_bytes())

@@ -1,5 +1,6 @@
 """The page of measured results: README.md and a figure beside the records, made from them alone."""
 
+from collections import Counter
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -74,9 +75,7 @@ def page(found: list[Record], folder: Path) -> str:
     """Return the text of README.md."""
     frames = {"paper": beside_paper, "leak": leak, "seeds": tables.seeds, "folds": tables.folds, "runs": tables.runs}
     shown = {name: tables.text(make(found)) or "*Not measured yet.*" for name, make in frames.items()}
-    machines = "; ".join(
-        f"{len(group)} on {name}" for name, group in pd.Series(found).groupby([r.device for r in found])
-    )
+    machines = "; ".join(f"{count} on {device}" for device, count in Counter(r.device for r in found).items())
     return PAGE.format(**shown, folder=folder.name, machines=f"Runs by machine: {machines}.")
 
 
