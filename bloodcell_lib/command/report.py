@@ -62,8 +62,8 @@ def write(folder: Path) -> list[Path]:
     if not found:
         raise records.RecordError(f"{folder}: no record to make a page of.")
     figure = draw_leak(found)
-    same = {"svg.hashsalt": "leak"}  # names of the figure's parts that are the same in every process
-    with files.replacing(folder / "leak.svg") as part, plt.rc_context(same):
+    plt.rcParams["svg.hashsalt"] = "leak"  # the same names of the figure's parts in every process
+    with files.replacing(folder / "leak.svg") as part:
         figure.savefig(part, metadata={"Date": None})
     plt.close(figure)
     with files.replacing(folder / "README.md") as part:
