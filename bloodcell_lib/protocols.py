@@ -7,39 +7,27 @@ import re
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from typing import Any
 
 AUGMENTATIONS = ("flip", "rotate")
 
 
 def _whole(value: Any) -> int:
-    if isinstance(value, bool) or not re.fullmatch(r"\d+", str(value)) or int(value) < 1:
-        raise ValueError("a whole number, 1 at least")
+    if isinstance(value, bool) or not str(value).isdecimal() or int(value) < 1:
+        raise ValueError
     return int(value)
 
 
-def _positive(value: Any) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = 0.0
-    if isinstance(value, bool) or not 0 < number < float("inf"):
-        raise ValueError("a number above 0, such as 1e-4")
-    return number
-
-
-def _share(value: Any) -> float:
-    if _positive(value) >= 1:
-        raise ValueError("a number between 0 and 1")
+def _number(value: Any, below: float = float("inf")) -> float:
+    if isinstance(value, bool) or not 0 < float(value) < below:
+        raise ValueError
     return float(value)
 
 
 def _size(value: Any) -> tuple[int, ...]:
     sides = re.split(r"[x,]\s*", value.strip("()[] ").lower()) if isinstance(value, str) else value
-    try:
-        height, width = map(_whole, sides)
-    except (TypeError, ValueError):
-        raise ValueError("height and width in pixels, such as (120, 160) or 120x160") from None
+    height, width = map(_whole, sides)
     return height, width
 
 
@@ -51,25 +39,24 @@ def _split(value: Any) -> str:
     return value
 
 
-def _names(value: Any) -> tuple[str, ...]:
+def _augmentations(value: Any) -> tuple[str, ...]:
     named = tuple(filter(None, re.split(r"[+,\s]+", value))) if isinstance(value, str) else tuple(value)
-    if unknown := set(named) - {*AUGMENTATIONS, "none"}:
-        raise ValueError(f"some of {', '.join(AUGMENTATIONS)}, or none, but not {', '.join(sorted(unknown))}")
+    if set(named) - {*AUGMENTATIONS, "none"}:
+        raise ValueError
     return tuple(name for name in AUGMENTATIONS if name in named)
 
 
 def _one_of(*choices: str) -> Callable[[Any], str]:
-    def read(value: Any) -> str:
-        if value not in choices:
-            raise ValueError(" or ".join(map(repr, choices)))
-        return value
-
-    return read
+    return lambda value: choices[choices.index(value)]
 
 
-def knob(read: Callable[[Any], Any], what: str, **options: Any) -> Any:
-    """Declare a knob: how a value is read and checked, also from text, and what it means."""
-    return field(metadata={"read": read, "help": what}, **options)
+def knob(read: Callable[[Any], Any], give: str, what: str, **options: Any) -> Any:
+    """Declare a knob: how a value is read, also from text, or refused; what can be given; what it means."""
+    return field(metadata={"read": read, "give": give, "help": what}, **options)
+
+
+WHOLE, NUMBER, SHARE = "a whole number, 1 at least", "a number above 0, such as 1e-4", "a number between 0 and 1"
+SIZE, NAMES = "height and width, such as (120, 160) or 120x160", f"{'+'.join(AUGMENTATIONS)}, one of these, or none"
 
 
 @dataclass(frozen=True)
@@ -81,18 +68,16 @@ class Protocol:
     """
 
     name: str
-    image_size: tuple[int, int] = knob(_size, "height and width of the images in pixels, such as 60x80")
-    batch_size: int = knob(_whole, "images per step")
-    epochs: int = knob(_whole, "passes over the training images")
-    learning_rate: float = knob(_positive, "of Adam, at the start")
-    split: str = knob(_split, "what is divided: image, photo, or fold:K/N")
-    schedule: str = knob(
-        _one_of("constant", "cosine"), "constant, or cosine (to zero over the run)", default="constant"
-    )
-    augmentation: tuple[str, ...] = knob(_names, f"new in every epoch: {'+'.join(AUGMENTATIONS)}, or none", default=())
-    limit: int | None = knob(_whole, "at most so many images in each part", default=None)
-    norm_momentum: float | None = knob(_share, "of batch normalisation, in place of the network's own", default=None)
-    weights: str | None = knob(_one_of("imagenet"), "imagenet: fine-tune the published weights", default=None)
+    image_size: tuple[int, int] = knob(_size, SIZE, "height and width of the images in pixels, such as 60x80")
+    batch_size: int = knob(_whole, WHOLE, "images per step")
+    epochs: int = knob(_whole, WHOLE, "passes over the training images")
+    learning_rate: float = knob(_number, NUMBER, "of Adam, at the start")
+    split: str = knob(_split, "image, photo or fold:K/N", "what is divided: image, photo, or fold:K/N")
+    schedule: str = knob(_one_of("constant", "cosine"), "constant or cosine", "of the rate", default="constant")
+    augmentation: tuple[str, ...] = knob(_augmentations, NAMES, "of images, new in every epoch", default=())
+    limit: int | None = knob(_whole, WHOLE, "at most so many images in each part", default=None)
+    norm_momentum: float | None = knob(partial(_number, below=1), SHARE, "of batch normalisation", default=None)
+    weights: str | None = knob(_one_of("imagenet"), "imagenet, or nothing", "to start from, fine-tuned", default=None)
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[\w-]+", str(self.name)):
@@ -103,10 +88,11 @@ class Protocol:
                 continue
             try:
                 object.__setattr__(self, knob.name, knob.metadata["read"](value))
-            except ValueError as error:
-                if type(error) is not ValueError:  # a DatasetError, which says all by itself
-                    raise
-                raise ValueError(f"{knob.name}={value!r} cannot be used. Give {error}.") from None
+            except (TypeError, ValueError) as error:
+                if isinstance(error, TypeError) or not str(error).startswith(knob.name):  # a split is refused in full
+                    give = knob.metadata["give"]
+                    raise ValueError(f"{knob.name}={value!r} cannot be used. Give {give}.") from None
+                raise
 
     @property
     def label(self) -> str:

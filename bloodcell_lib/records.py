@@ -128,8 +128,8 @@ class Record:
 
     def as_json(self) -> dict[str, Any]:
         """Return what the file holds: no folder, no arrays, nothing that does not apply."""
-        content = {each.name: getattr(self, each.name) for each in fields(self)[:-2]}
-        return {key: value for key, value in content.items() if key != "test_unseen" or value is not None}
+        absent = ("folder", "arrays") if self.test_unseen else ("folder", "arrays", "test_unseen")
+        return {name: value for name, value in vars(self).items() if name not in absent}
 
     def check(self) -> None:
         """Hold the record against its schema and against itself: history, metrics, recipe and sizes.

@@ -235,16 +235,14 @@ class TestCurve(keras.callbacks.Callback):
         super().__init__()
         self.test = test
 
-    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         self.start = perf_counter()
 
-    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        logs = {} if logs is None else logs
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         logs["seconds"] = perf_counter() - self.start
-        found = self.model.evaluate(
-            self.test.images, self.test.labels, batch_size=EVALUATION_BATCH, verbose=0, return_dict=True
-        )
-        logs["test_loss"], logs["test_accuracy"] = found["loss"], found["accuracy"]
+        images, labels = self.test.images, self.test.labels
+        loss, accuracy = self.model.evaluate(images, labels, batch_size=EVALUATION_BATCH, verbose=0)
+        logs |= {"test_loss": loss, "test_accuracy": accuracy}
 
 
 class State(keras.callbacks.Callback):
@@ -286,8 +284,8 @@ class State(keras.callbacks.Callback):
         self.best = [kept[f"best{place}"] for place in range(len(self.network.weights))]
         print(f"{self.path.name}: resumed after epoch {self.epoch}.")
 
-    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        for name, value in (logs or {}).items():
+    def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
+        for name, value in logs.items():
             self.history.setdefault(name, []).append(float(value))
         if not np.isfinite(self.history["loss"][-1]):
             return  # the last sound state stays

@@ -125,7 +125,8 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--jobs", type=_positive, default=1, help="notebooks at a time (default: %(default)s)")
     group = parser.add_argument_group("values of the protocol to replace")
     for knob in KNOBS:
-        group.add_argument(f"--{knob.name.replace('_', '-')}", metavar="VALUE", help=knob.metadata["help"])
+        what = f"{knob.metadata['help']}: {knob.metadata['give']}"
+        group.add_argument(f"--{knob.name.replace('_', '-')}", metavar="VALUE", help=what)
 
 
 def _whole(text: str) -> int:
