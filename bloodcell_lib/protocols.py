@@ -68,11 +68,11 @@ class Protocol:
     """
 
     name: str
-    image_size: tuple[int, int] = knob(_size, SIZE, "height and width of the images in pixels, such as 60x80")
+    image_size: tuple[int, int] = knob(_size, SIZE, "of the images in pixels")
     batch_size: int = knob(_whole, WHOLE, "images per step")
     epochs: int = knob(_whole, WHOLE, "passes over the training images")
     learning_rate: float = knob(_number, NUMBER, "of Adam, at the start")
-    split: str = knob(_split, "image, photo or fold:K/N", "what is divided: image, photo, or fold:K/N")
+    split: str = knob(_split, "image, photo or fold:K/N", "what is divided")
     schedule: str = knob(_one_of("constant", "cosine"), "constant or cosine", "of the rate", default="constant")
     augmentation: tuple[str, ...] = knob(_augmentations, NAMES, "of images, new in every epoch", default=())
     limit: int | None = knob(_whole, WHOLE, "at most so many images in each part", default=None)
