@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import os
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from bloodcell_lib import codebase, dataset, files, models, records
 from bloodcell_lib.backend import keras
 from bloodcell_lib.protocols import KNOBS, Protocol
 
+logging.getLogger("papermill").setLevel(logging.ERROR)  # it warns of knobs that a parameters cell does not repeat
 READERS = ("comparison",)  # they read the records of the lessons, so they come last and are never skipped
 
 
