@@ -21,7 +21,7 @@ import platformdirs
 from filelock import FileLock
 from tqdm import tqdm
 
-from bloodcell_lib import cards, files, images, splits
+from bloodcell_lib import cards, files, images, protocols, splits
 from bloodcell_lib.cards import DataCard
 from bloodcell_lib.images import CLASSES, DatasetError, Entry, Source, explaining, refuse
 
@@ -230,18 +230,13 @@ def _boxes(source: Source, path: str) -> list[tuple]:
 
 
 def _check_arguments(image_size: tuple[int, int], split: str, seed: int, limit: int | None) -> tuple[int, int]:
-    def whole(value: object, low: int, end: float = np.inf) -> bool:
-        return isinstance(value, (int, np.integer)) and bool(low <= value < end)
-
-    splits.fold_of(split)
-    sides = [*image_size] if np.shape(image_size) == (2,) else [0]
-    faults = {
-        f"image_size={image_size!r}: give (height, width) in whole pixels": not all(whole(side, 1) for side in sides),
-        f"seed={seed!r}: give a whole number from 0 to {2**32 - 1}": not whole(seed, 0, 2**32),
-        f"limit={limit!r}: give a number of images, or None for all": not (limit is None or whole(limit, 1)),
-    }
-    refuse("cannot be used", faults)
-    return int(sides[0]), int(sides[1])  # a NumPy integer cannot stay in the header of an array file
+    """Check arguments as a protocol does, and return (height, width) as plain numbers."""
+    if not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**32:
+        raise DatasetError(f"seed={seed!r} cannot be used. Give a whole number from 0 to {2**32 - 1}.")
+    try:
+        return protocols.get("paper", image_size=image_size, split=split, limit=limit).image_size
+    except ValueError as error:
+        raise DatasetError(str(error)) from None
 
 
 def _place(card: DataCard) -> Path | None:
