@@ -142,7 +142,7 @@ def draw_leak(found: list[Record]) -> plt.Figure:
     how = {"image": "by image", "photo": "by photograph"}
     names = [f"{r.model}, {how[r.settings['split']]}" + (f", seed {r.seed}" if r.seed else "") for r in shown]
     axis.set_yticks(np.arange(len(shown), 0, -1), names)
-    axis.set(xlabel="accuracy in %, with 95 % intervals", xlim=(0, 100))
+    axis.set(xlabel="accuracy in %, with 95 % intervals", xlim=(0, 100), ylim=(0.5, len(shown) + 0.5))
     if shown:
         axis.legend(frameon=False, loc="lower left")
     axis.spines[["top", "right"]].set_visible(False)
