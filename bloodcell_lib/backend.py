@@ -2,27 +2,19 @@
 
 import os
 import platform
-from collections.abc import Iterator
-from contextlib import contextmanager
+import re
 from pathlib import Path
 
 import numpy as np
 
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    kept, sink = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(sink, 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(sink)
-
-
-with _quiet():  # TensorFlow greets on file descriptor 2, and so into every notebook, before it reads its log level
+stderr = os.dup(2)  # where TensorFlow greets, and so into every notebook, before it reads its log level
+with open(os.devnull, "w") as nothing:
+    os.dup2(nothing.fileno(), 2)
+try:
     import keras
+finally:
+    os.dup2(stderr, 2)
+    os.close(stderr)
 
 
 def gpus() -> list[str]:
@@ -44,12 +36,8 @@ def device() -> str:
     if gpus():
         return ", ".join(gpus())
     info = Path("/proc/cpuinfo")
-    names = (
-        [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-        if info.exists()
-        else []
-    )
-    return f"{names[0] if names else platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+    name = re.search(r"model name\s*: (.+)", info.read_text()) if info.exists() else None
+    return f"{name[1].strip() if name else platform.processor() or platform.machine()}, {os.cpu_count()} cores"
 
 
 def jit() -> bool | str:

@@ -12,8 +12,7 @@ from types import ModuleType
 from bloodcell_lib import files, models
 
 NETWORKS = "bloodcell_lib.models."
-NAMES = "backend", "dataset", "images", "splits", "training", "models.registry"
-MODULES = [f"bloodcell_lib.{name}" for name in NAMES]
+MODULES = "backend", "dataset", "images", "splits", "training", "models.registry"
 
 
 def digest(name: str) -> str:
@@ -27,7 +26,7 @@ def digest(name: str) -> str:
     builder = models.builder(name)
     own = sys.modules[builder.__module__]
     used = [thing for thing in vars(own).values() if isinstance(thing, ModuleType) and NETWORKS in thing.__name__]
-    library = [import_module(module) for module in MODULES]
+    library = [import_module(f"bloodcell_lib.{module}") for module in MODULES]
     written_in = builder if own.__name__ == "__main__" else own
     return digest_of(*map(inspect.getsource, (written_in, *used, *library)))
 

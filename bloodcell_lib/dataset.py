@@ -62,7 +62,7 @@ class Dataset:
 
     `simple` is TEST_SIMPLE, the photographs behind TEST as they were taken, or None if there is none.
     `fingerprint` is a hash of every file's name and content: a zip and its unpacked folder share it.
-    `card` is that of a known set, or None.
+    `card` is that of a known set, or None; `seed` that of the split, or None for a set made by hand.
     """
 
     train: Part
@@ -75,6 +75,7 @@ class Dataset:
     split: str
     photos_known: bool
     card: DataCard | None = None
+    seed: int | None = None
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -141,7 +142,7 @@ def load(
 
     simple = part("simple") if len(rows["simple"]) else None
     about = index.classes, index.name, index.fingerprint, split, bool(index.photos), index.card
-    return Dataset(part("train"), part("validation"), part("test"), simple, *about)
+    return Dataset(part("train"), part("validation"), part("test"), simple, *about, int(seed))
 
 
 def describe(data: str | os.PathLike | None = None) -> Index:

@@ -140,11 +140,10 @@ def overlay_heatmap(images: list, maps: list, titles: list[str], columns: int = 
         columns: images per row.
     """
     figure = grid(images, titles, columns)
-    height, width = images[0].shape[:2]
-    place: dict[str, Any] = {"extent": (-0.5, width - 0.5, height - 0.5, -0.5), "interpolation": "bilinear"}
     for axis, heat in zip(figure.axes, maps, strict=False):
         veil = np.nan_to_num(0.85 * (heat.max() - heat) / max(np.ptp(heat), 1e-9))
-        axis.imshow(np.full_like(veil, 0.45), cmap="gray", vmin=0, vmax=1, alpha=veil, **place)
+        look = {"cmap": "gray", "vmin": 0, "vmax": 1, "alpha": veil, "interpolation": "bilinear"}
+        axis.imshow(np.full_like(veil, 0.45), extent=axis.images[0].get_extent(), **look)
     return figure
 
 

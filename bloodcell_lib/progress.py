@@ -2,6 +2,8 @@
 
 import os
 
+from IPython.display import DisplayHandle, Markdown
+
 from bloodcell_lib import plots
 from bloodcell_lib.backend import keras
 
@@ -9,42 +11,31 @@ from bloodcell_lib.backend import keras
 class EpochLine(keras.callbacks.Callback):
     """Prints one line per epoch."""
 
-    def __init__(self, epochs: int):
-        super().__init__()
-        self.epochs = epochs
-
     def on_epoch_end(self, epoch, logs=None):
         told = [
             f"{part} {logs[f'{key}accuracy']:.3f} (loss {logs[f'{key}loss']:.3f})" for part, key in plots.PARTS.items()
         ]
-        print(f"epoch {epoch + 1:3d}/{self.epochs}", *told, f"{logs['seconds']:.1f} s", sep="   ", flush=True)
+        print(f"epoch {epoch + 1:3d}/{self.params['epochs']}", *told, f"{logs['seconds']:.1f} s", sep="   ", flush=True)
 
 
 class LiveCurves(keras.callbacks.Callback):
     """Redraws the curves after each epoch, in a notebook that somebody looks at."""
 
     def on_train_begin(self, logs=None):
-        self.history, self.display = {}, None
+        self.history, self.place = {}, DisplayHandle()
+        self.place.display(Markdown("The first epoch is running."))
 
     def on_epoch_end(self, epoch, logs=None):
-        from IPython.display import display
-
         for name, value in logs.items():
             self.history.setdefault(name, []).append(value)
         figure = plots.curves(self.history)
-        if self.display is None:
-            self.display = display(figure, display_id=True)
-        else:
-            self.display.update(figure)
+        self.place.update(figure)
         plots.plt.close(figure)
 
     def on_train_end(self, logs=None):
-        from IPython.display import Markdown
-
-        if self.display is not None:
-            self.display.update(Markdown("The curves of all epochs follow."))
+        self.place.update(Markdown("The curves of all epochs follow."))
 
 
-def default(epochs: int) -> list[keras.callbacks.Callback]:
+def default() -> list[keras.callbacks.Callback]:
     """Return live curves where a Jupyter server shows the notebook, else one line per epoch."""
-    return [LiveCurves()] if "JPY_SESSION_NAME" in os.environ else [EpochLine(epochs)]
+    return [LiveCurves() if "JPY_SESSION_NAME" in os.environ else EpochLine()]

@@ -98,6 +98,8 @@ class Record:
             raise RecordError(f"{self.path}: its recipe is {label}, not {self.protocol}.")
         self.check()
         _check_answers(self, self.answers)
+        if other := replaced(self.path, self.identity):
+            print(other)
         self.folder.mkdir(parents=True, exist_ok=True)
         with files.replacing(self.folder / self.predictions) as part:
             np.savez_compressed(part, **self.answers)  # type: ignore[arg-type]
@@ -170,16 +172,31 @@ def is_done(path: Path, wanted: dict[str, Any]) -> bool:
         return False
 
 
+def replaced(path: Path, wanted: dict[str, Any]) -> str:
+    """Say which record of another run a run of this identity replaces; "" where there is none."""
+    if not path.exists():
+        return ""
+    try:
+        found = Record.read(path).identity
+    except RecordError:
+        return f"{path.name}: replaces a record that cannot be read."
+    other = [name for name in wanted if wanted[name] != found[name]]
+    return f"{path.name}: replaces the record of a run with other {', '.join(other)}." if other else ""
+
+
 def read_all(folder: str | os.PathLike | None = None) -> list[Record]:
     """Read every record in a folder, in the order of the lessons, then protocol and seed.
 
     Raises:
         RecordError: there is no such folder, or a record is not sound.
     """
-    where = files.out_dir(folder)
+    from bloodcell_lib import models  # imports Keras, which checking a record does not need
+
+    where, order = files.out_dir(folder), {name: place for place, name in enumerate(models.names())}
     if not where.is_dir():
         raise RecordError(f"{where}: no such folder. Runs are written with: bloodcell run --out {where}")
-    return sorted(map(Record.read, where.glob("*-seed*.json")), key=_place)
+    found = map(Record.read, where.glob("*-seed*.json"))
+    return sorted(found, key=lambda r: (order.get(r.model, len(order)), r.model, r.protocol, r.seed))
 
 
 def comparable(folder: str | os.PathLike | None, protocol: Protocol, seed: int = 0) -> list[Record]:
@@ -212,14 +229,6 @@ def comparable(folder: str | os.PathLike | None, protocol: Protocol, seed: int =
             "split and recipe: run them again with the same options."
         )
     return found
-
-
-def _place(record: Record) -> tuple[int, str, str, int]:
-    from bloodcell_lib import models  # imports Keras, which checking a record does not need
-
-    names = models.names()
-    place = names.index(record.model) if record.model in names else len(names)
-    return place, record.model, record.protocol, record.seed
 
 
 def _conditions(record: Record) -> dict[str, Any]:

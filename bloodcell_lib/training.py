@@ -77,9 +77,9 @@ def fit(
         callbacks: what shows progress; None is `progress.default`.
 
     Raises:
-        ValueError: classes and outputs do not match, or the loss became NaN.
+        ValueError: network, data, protocol and seed do not fit together, or the loss became NaN.
     """
-    _check(network, data)
+    _check(network, data, protocol, seed)
     backend.start_fast()
     state = State(network, data, protocol, seed, files.out_dir(out))
     model = for_training(network, protocol)
@@ -100,7 +100,7 @@ def fit(
         callbacks=[
             keras.callbacks.TerminateOnNaN(),
             TestCurve(data.test),
-            *(progress.default(protocol.epochs) if callbacks is None else callbacks),
+            *(progress.default() if callbacks is None else callbacks),
             state,
         ],
     )
@@ -240,8 +240,7 @@ class TestCurve(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         logs["seconds"] = perf_counter() - self.start
-        images, labels = self.test.images, self.test.labels
-        loss, accuracy = self.model.evaluate(images, labels, batch_size=EVALUATION_BATCH, verbose=0)
+        loss, accuracy = self.model.evaluate(self.test.images, self.test.labels, EVALUATION_BATCH, verbose=0)
         logs |= {"test_loss": loss, "test_accuracy": accuracy}
 
 
@@ -317,12 +316,21 @@ class State(keras.callbacks.Callback):
         return run
 
 
-def _check(network: keras.Model, data: Dataset) -> None:
+def _check(network: keras.Model, data: Dataset, protocol: Protocol, seed: int) -> None:
+    """Refuse what the record would not be true of: other data than the protocol and the seed say, other classes."""
     if network.output_shape[-1] != len(data.classes):
-        raise ValueError(
-            f"{network.name} has {network.output_shape[-1]} classes and {data.name} has {len(data.classes)}: build it "
-            f"with num_classes={len(data.classes)}."
-        )
+        has, needed = network.output_shape[-1], len(data.classes)
+        raise ValueError(f"{network.name} has {has} classes, {data.name} {needed}: build it with num_classes={needed}.")
+    wanted = {"split": protocol.split, "image_size": protocol.image_size, "seed": seed}
+    found = {"split": data.split, "image_size": data.train.images.shape[1:3], "seed": data.seed}
+    wrong = [
+        f"{name}={found[name]!r}, not {wanted[name]!r}" for name in found if found[name] not in (wanted[name], None)
+    ]
+    if protocol.limit and (most := max(data.sizes.values())) > protocol.limit:
+        wrong.append(f"{most} images in a part, not limit={protocol.limit}")
+    if wrong:
+        how = "dataset.load(DATA, seed=SEED, **protocol.data)"
+        raise ValueError(f"{data.name} was loaded with {'; '.join(wrong)}. Load what the protocol says: {how}.")
     backend.check_arithmetic()
 
 

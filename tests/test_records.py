@@ -170,6 +170,17 @@ def test_what_is_damaged_is_not_done(tmp_path, suffix):
     assert not records.is_done(path, record.identity)
 
 
+def test_a_record_of_another_run_is_not_replaced_without_a_word(tmp_path, capsys):
+    record = made.record(tmp_path)
+    record.write()
+    record.write()  # the same run again
+    assert capsys.readouterr().out == ""
+    replace(record, dataset=record.dataset | {"fingerprint": "1"}, backend="tensorflow").write()
+    assert capsys.readouterr().out == f"{NAME}.json: replaces the record of a run with other data, backend.\n"
+    record.path.write_text("{}")
+    assert "cannot be read" in records.replaced(record.path, record.identity)
+
+
 # Comparable records
 
 PROTOCOL = protocols.get("quick", epochs=2)

@@ -305,6 +305,21 @@ def test_classes_must_match(tmp_path):
         training.fit(models.build("cnn", SIZE, num_classes=3), data(), recipe(), out=tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("overrides", "seed", "culprit"),
+    [
+        ({"split": "photo"}, 0, "split='image', not 'photo'"),  # leaked validation would be called grouped
+        ({"image_size": (24, 33)}, 0, r"image_size=\(24, 32\), not \(24, 33\)"),
+        ({"limit": 48}, 0, "96 images in a part, not limit=48"),
+        ({}, 1, "seed=0, not 1"),
+    ],
+)
+def test_data_that_the_protocol_does_not_describe_are_refused(tmp_path, overrides, seed, culprit):
+    with pytest.raises(ValueError, match=f"quadrants was loaded with {culprit}.*protocol.data"):
+        train(tmp_path, recipe(**overrides), replace(data(), seed=0), seed=seed)
+    assert not list(tmp_path.iterdir())
+
+
 def test_wrong_arithmetic_is_noticed(monkeypatch):
     backend.check_arithmetic()
     monkeypatch.setattr(keras.ops, "conv", lambda image, kernel: np.zeros((1, 7, 7, 8)))

@@ -166,6 +166,9 @@ def run(jobs: list[Job], workers: int = 1) -> list[Outcome]:
     """
     outcomes: list[Outcome] = []
     with ThreadPoolExecutor(workers) as pool:
+        for job in jobs:  # said before anything is lost
+            if job.record and job.identity and (other := records.replaced(job.record, job.identity)):
+                print(other, flush=True)
         for reads in (False, True):
             for future in as_completed([pool.submit(execute, job) for job in jobs if job.reads == reads]):
                 outcome = future.result()
