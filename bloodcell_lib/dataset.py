@@ -3,12 +3,9 @@
 import hashlib
 import io
 import os
-import shutil
 import zlib
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -18,7 +15,6 @@ from xml.etree import ElementTree
 import numpy as np
 import pandas as pd
 import platformdirs
-from filelock import FileLock
 from tqdm import tqdm
 
 from bloodcell_lib import cards, files, images, protocols, splits
@@ -27,6 +23,7 @@ from bloodcell_lib.images import CLASSES, DatasetError, Entry, Source, explainin
 
 PHOTOS = "provenance.csv"
 BATCH = 256  # images decoded at a time
+CHECKSUM = 4  # bytes
 
 
 @dataclass(frozen=True)
@@ -172,6 +169,7 @@ def locate(data: str | os.PathLike | None = None) -> Path:
         DatasetError: a known set is not found, and cannot be downloaded or drawn.
     """
     data = (os.environ.get("BLOODCELL_DATA") or _place(cards.ARCHIVE)) if data is None else data
+    refuse("data=''", {"names nothing. Give a path or the name of a set, or leave it out": data == ""})
     if data is None:
         print("No archive found (BLOODCELL_DATA, data/, kagglehub): using the sample, drawn smears.")
         data = cards.SAMPLE.name
@@ -265,19 +263,10 @@ def _drawn(card: DataCard) -> Path:
     """Return a drawn set in the cache folder, under a name that changes when the program that draws it does."""
     folder = cache_dir() / f"{card.name}-{card.version}"
     advice = "Make room, or set BLOODCELL_CACHE to another folder"
-    with explaining(folder, "the set cannot be written there", advice, OSError), _alone(folder):
+    with explaining(folder, "the set cannot be written there", advice, OSError), files.alone(folder):
         if card.draw and not folder.exists():
             card.draw(folder)
     return folder
-
-
-@contextmanager
-def _alone(target: Path) -> Iterator[None]:
-    """Lock a file or folder of the cache; a second process waits. What a killed run left beside it is removed."""
-    with FileLock(f"{target}.lock"):
-        for left in target.parent.glob(f".{target.stem}.*.part{target.suffix}"):
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
-        yield
 
 
 def _recognised(source: Source, entries: list[Entry], wanted: DataCard | None) -> DataCard | None:
@@ -376,7 +365,7 @@ def _decoded(index: Index, image_size: tuple[int, int]) -> np.ndarray:
     with explaining(target.parent, "the decoded images cannot be kept there", need, OSError):
         if (kept := _kept(target, shape)) is not None:  # reading needs no lock, and no right to write
             return kept
-        with _alone(target):
+        with files.alone(target):
             if _kept(target, shape) is None:
                 _decode_all(index, image_size, target)
         return np.load(target, mmap_mode="r")
@@ -385,6 +374,9 @@ def _decoded(index: Index, image_size: tuple[int, int]) -> np.ndarray:
 def _kept(target: Path, shape: tuple[int, ...]) -> np.ndarray | None:
     """Return the memory map left by an earlier run, unless it was damaged on disk or in a copy."""
     try:
+        held = np.memmap(target, np.uint8, "r")
+        if zlib.crc32(held[:-CHECKSUM]) != int.from_bytes(held[-CHECKSUM:], "big"):
+            return None
         kept = np.load(target, mmap_mode="r")
     except (FileNotFoundError, EOFError, ValueError):
         return None
@@ -392,7 +384,7 @@ def _kept(target: Path, shape: tuple[int, ...]) -> np.ndarray | None:
 
 
 def _decode_all(index: Index, image_size: tuple[int, int], target: Path) -> None:
-    """Write all images to an array file.
+    """Write all images to an array file, and behind the array the CRC-32 of the file up to there.
 
     Plain writes instead of a memory map: a full disk is then an error, not a signal that kills the process.
     """
@@ -410,6 +402,8 @@ def _decode_all(index: Index, image_size: tuple[int, int], target: Path) -> None
         if refused:
             more = f" ({len(refused) - 1} more images cannot be used either.)" if len(refused) > 1 else ""
             raise DatasetError(f"{refused[0]}{more}")
+        file.flush()
+        file.write(zlib.crc32(np.memmap(part, np.uint8, "r")).to_bytes(CHECKSUM, "big"))
 
 
 def _decode(index: Index, entry: Entry, image_size: tuple[int, int]) -> np.ndarray | DatasetError:

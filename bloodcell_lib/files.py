@@ -4,10 +4,18 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
+LOCKS = ".locks"  # a folder: the files of locks stay, since a waiting process may have opened one
 CHECKOUT = Path(__file__).parents[1]
 INSTALLED = (Path(__file__).parent / "notebooks").is_dir()  # from a wheel, which holds notebooks and tables
+
+
+class BusyError(ValueError):
+    """Another process works on the same file; the message names it."""
 
 
 @contextmanager
@@ -28,6 +36,32 @@ def replacing(path: Path) -> Iterator[Path]:
         if part.is_dir():
             shutil.rmtree(part)
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def alone(*targets: Path, wait: bool = True) -> Iterator[None]:
+    """Lock files or folders by the name of the first. What a killed process left beside them half written is removed.
+
+    Args:
+        targets: they are in one folder, which is made.
+        wait: for another process that has the lock; otherwise that is an error.
+
+    Raises:
+        BusyError: another process has the lock.
+    """
+    folder = targets[0].parent
+    (folder / LOCKS).mkdir(parents=True, exist_ok=True)
+    try:
+        lock = FileLock(folder / LOCKS / targets[0].name, blocking=wait).acquire()
+    except Timeout:
+        raise BusyError(
+            f"{targets[0]}: another process is at work on it. Wait for it, or use another folder."
+        ) from None
+    with lock:
+        for target in targets:
+            for left in folder.glob(f".{escape(target.stem)}.*.part{target.suffix}"):
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+        yield
 
 
 def out_dir(out: str | os.PathLike | None = None) -> Path:

@@ -238,10 +238,24 @@ def _zip(root: Path) -> Source:
     (name, times), *_ = Counter(member.filename for member in members).most_common(1) or [("", 0)]
     overlap = sum(member.compress_size for member in members) > root.stat().st_size
     twice = f"it has {times} entries named {name!r}. Keep only the one that is meant"
-    refuse(root, {twice: times > 1, "its entries overlap, as in a bomb. Use the original archive": overlap})
+    misnamed = _misnamed(root, archive)
+    other = f"its entry {misnamed!r} has another name in its own header. It is damaged: download it again"
+    bomb = "its entries overlap, as in a bomb. Use the original archive"
+    refuse(root, {twice: times > 1, bomb: overlap, other: misnamed != ""})
     paths = (posixpath.dirname(name).split("/") for name in archive.namelist())
     folders = {folder for path in paths for folder in accumulate(path, posixpath.join)} - {""}
     return Source(root, {m.filename: (m.file_size, m.CRC) for m in members}, folders, archive.open)
+
+
+def _misnamed(root: Path, archive: zipfile.ZipFile) -> str:
+    """Return the first file to which the directory gives another name than its own header, or ""."""
+    with open(root, "rb") as file:
+        for member in archive.infolist():
+            name = member.orig_filename.encode("utf-8" if member.flag_bits & 0x800 else "cp437")
+            file.seek(member.header_offset + zipfile.sizeFileHeader)
+            if file.read(len(name)) != name:
+                return member.filename
+    return ""
 
 
 def _refuse_unsafe(root: Path, member: zipfile.ZipInfo) -> None:

@@ -3,7 +3,6 @@
 import json
 import os
 import platform
-import zipfile
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -25,6 +24,7 @@ AUGMENTATION = {
     "rotate": lambda: keras.layers.RandomRotation(20 / 360, fill_mode="constant"),
 }
 EVALUATION_BATCH = 64
+DONE = "BLOODCELL_DONE"  # set by a batch: the record of a run whose notebook was not executed to its end
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,7 @@ def fit(
 
     Raises:
         ValueError: network, data, protocol and seed do not fit together, or the loss became NaN.
+        BusyError: another process trains this very run in this folder.
     """
     _check(network, data, protocol, seed)
     backend.start_fast()
@@ -89,22 +90,23 @@ def fit(
         metrics=["accuracy"],
         jit_compile=backend.jit(),
     )
-    state.restore(model)
-    model.fit(
-        Batches(data.train, protocol.batch_size, seed, first_epoch=state.epoch),
-        validation_data=(data.validation.images, data.validation.labels),
-        initial_epoch=state.epoch,
-        epochs=protocol.epochs,
-        shuffle=False,  # the batches are shuffled already, and in an order that a resumed run has too
-        verbose=0,
-        callbacks=[
-            keras.callbacks.TerminateOnNaN(),
-            TestCurve(data.test),
-            *(progress.default() if callbacks is None else callbacks),
-            state,
-        ],
-    )
-    return state.finish()
+    with files.alone(state.path, state.run.checkpoint, wait=False):
+        state.restore(model)
+        model.fit(
+            Batches(data.train, protocol.batch_size, seed, first_epoch=state.epoch),
+            validation_data=(data.validation.images, data.validation.labels),
+            initial_epoch=state.epoch,
+            epochs=protocol.epochs,
+            shuffle=False,  # the batches are shuffled already, and in an order that a resumed run has too
+            verbose=0,
+            callbacks=[
+                keras.callbacks.TerminateOnNaN(),
+                TestCurve(data.test),
+                *(progress.default() if callbacks is None else callbacks),
+                state,
+            ],
+        )
+        return state.finish()
 
 
 def evaluate(run: Run, data: Dataset) -> Record:
@@ -253,9 +255,9 @@ class State(keras.callbacks.Callback):
 
     def __init__(self, network: keras.Model, data: Dataset, protocol: Protocol, seed: int, folder: Path):
         super().__init__()
-        self.network, self.epoch = network, 0
+        self.network, self.epoch, self.resumed = network, 0, False
         self.history: dict[str, list[float]] = {}
-        self.best: list[np.ndarray] = []
+        self.best = network.get_weights()
         run = network, protocol, seed, data.fingerprint, data.sizes, codebase.digest(network.name)
         self.run = Run(*run, history={}, best_epoch=0, resumed=False, folder=folder)
         self.path = folder / f"{self.run.name}.state.npz"
@@ -263,24 +265,35 @@ class State(keras.callbacks.Callback):
         self.identity = json.dumps(_identity(self.run) | {"network": shapes, "sizes": data.sizes})
 
     def restore(self, model: keras.Model) -> None:
-        """Continue from the file if it is of this very run; say so where it is not, and start anew."""
+        """Continue from the file if it is of this very run; say so where it is not, and start anew.
+
+        What BLOODCELL_DONE names is the record of this run, finished and sound: nothing is left to train.
+        """
         model.optimizer.build(model.trainable_variables)  # else TensorFlow traces the first step twice
         self.variables = [*model.variables, *model.optimizer.variables]
-        if not self.path.exists():
-            return
+        if self.path.exists():
+            self._resume()
+        elif os.environ.get(DONE) == str(record := self.run.folder / f"{self.run.name}.json"):
+            done = records.Record.read(record)
+            self.history = done.history | {"seconds": done.seconds["epochs"]}
+            self.best = keras.saving.load_model(self.run.checkpoint, compile=False).get_weights()
+            self.epoch, self.resumed = len(self.history["loss"]), done.resumed
+            print(f"{record.name}: trained before.")
+
+    def _resume(self) -> None:
         try:
             with np.load(self.path) as file:
                 kept = dict(file)
             if str(kept["identity"]) != self.identity:
                 raise ValueError("it is of a run with another recipe, data set, backend or code")
-            self.history = json.loads(str(kept["history"]))
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            history, best = (json.loads(str(kept["history"])), [kept[f"best{n}"] for n in range(len(self.best))])
+            values = [kept[f"variable{place}"] for place in range(len(self.variables))]
+        except Exception as error:  # whatever a file raises that was cut or flipped
             print(f"{self.path.name}: cannot be resumed ({error}); training starts at the first epoch.")
             return
-        self.epoch = len(self.history["loss"])
-        for place, variable in enumerate(self.variables):
-            variable.assign(kept[f"variable{place}"])
-        self.best = [kept[f"best{place}"] for place in range(len(self.network.weights))]
+        for variable, value in zip(self.variables, values, strict=True):
+            variable.assign(value)
+        self.history, self.best, self.epoch, self.resumed = history, best, len(history["loss"]), True
         print(f"{self.path.name}: resumed after epoch {self.epoch}.")
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
@@ -309,8 +322,8 @@ class State(keras.callbacks.Callback):
                 f"which is {self.run.protocol.learning_rate:g}."
             )
         self.network.set_weights(self.best)
-        best, resumed = records.best_epoch(self.history), self.epoch > 0
-        run = replace(self.run, history=self.history, best_epoch=best, resumed=resumed)
+        best = records.best_epoch(self.history)
+        run = replace(self.run, history=self.history, best_epoch=best, resumed=self.resumed)
         with files.replacing(run.checkpoint) as part:
             self.network.save(part, include_optimizer=False)
         return run

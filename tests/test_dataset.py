@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import inspect
 import io
 import os
 import signal
@@ -17,7 +18,7 @@ import pytest
 from conftest import make_set, picture, zipped
 from PIL import Image
 
-from bloodcell_lib import cards, dataset, images
+from bloodcell_lib import cards, codebase, dataset, files, images
 from bloodcell_lib.dataset import DatasetError
 
 SIZE = (24, 32)
@@ -224,7 +225,7 @@ def test_a_bad_image_is_named_and_nothing_is_kept(tmp_path, own_folder, monkeypa
     with pytest.raises(DatasetError, match=message) as caught:
         load(where)
     assert f"{where}/TRAIN/MONOCYTE/cell 3.jpg" in str(caught.value)
-    assert {file.suffix for file in (tmp_path / "cache").iterdir()} <= {".lock"}
+    assert {file.name for file in (tmp_path / "cache").iterdir()} <= {files.LOCKS}
 
 
 def test_several_bad_images_are_counted(own_folder):
@@ -262,7 +263,7 @@ def test_a_full_disk_leaves_nothing(own_folder, tmp_path, monkeypatch):
         patch.setattr(os, "fsync", full)
         with pytest.raises(DatasetError, match="No space left.*BLOODCELL_CACHE"):
             load(own_folder)
-    assert {file.suffix for file in (tmp_path / "cache").iterdir()} <= {".lock"}
+    assert {file.name for file in (tmp_path / "cache").iterdir()} <= {files.LOCKS}
     assert len(load(own_folder).train) == 32
 
 
@@ -286,10 +287,10 @@ def test_a_kill_in_the_middle_leaves_no_half_cache(own_folder, tmp_path, monkeyp
     time.sleep(0.1)
     child.send_signal(signal.SIGKILL)
     child.communicate()
-    left = [file for file in (tmp_path / "cache").iterdir() if file.suffix != ".lock"]
+    left = [file for file in (tmp_path / "cache").iterdir() if file.name != files.LOCKS]
     assert len(left) == 1, "the killed run was to leave the file that it was writing"
     assert same(expected, load(own_folder))
-    whole = [file for file in (tmp_path / "cache").iterdir() if file.suffix != ".lock"]
+    whole = [file for file in (tmp_path / "cache").iterdir() if file.name != files.LOCKS]
     assert len(whole) == 1 and whole != left
 
 
@@ -307,14 +308,39 @@ def test_a_cache_folder_that_cannot_be_made(own_folder, tmp_path, monkeypatch):
         load(own_folder)
 
 
-def test_a_damaged_cache_is_decoded_again(own_folder, tmp_path, monkeypatch):
+def flipped(content: bytes, bit: int) -> bytes:
+    damaged = bytearray(content)
+    damaged[bit // 8] ^= 1 << bit % 8
+    return bytes(damaged)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda whole: whole[:1000],
+        lambda whole: whole[:3],
+        lambda whole: b"",
+        lambda whole: whole[:200] + bytes(len(whole) - 200),
+        lambda whole: bytes(len(whole)),
+        lambda whole: flipped(whole, 8 * 500 + 3),
+        *(lambda whole, bit=bit: flipped(whole, bit) for bit in range(0, 8 * 128, 37)),  # the header of the array
+    ],
+)
+def test_a_damaged_cache_is_decoded_again(own_folder, tmp_path, monkeypatch, damage):
     monkeypatch.setenv("BLOODCELL_CACHE", str(tmp_path / "cache"))
-    expected = int(load(own_folder).test.images.sum())
+    expected = load(own_folder, size=(6, 8))
     kept = next((tmp_path / "cache").glob("*.npy"))
-    half = kept.read_bytes()[:1000]
-    kept.unlink()
-    kept.write_bytes(half)
-    assert int(load(own_folder).test.images.sum()) == expected
+    whole = kept.read_bytes()
+    kept.unlink()  # the array above is still mapped
+    kept.write_bytes(damage(whole))
+    assert same(expected, load(own_folder, size=(6, 8)))
+    assert kept.read_bytes() == whole
+
+
+def test_a_change_of_the_decoder_changes_its_version():
+    """Whoever changes how pixels are read raises `images.DECODER` and puts the new pair here."""
+    code = codebase.digest_of(*map(inspect.getsource, (images.read, images._check, images._rgb)))
+    assert (images.DECODER, code) == (1, "57fc063da1dea27a")
 
 
 def test_a_file_that_changes_meanwhile_is_named(own_folder, monkeypatch):
@@ -445,6 +471,21 @@ def test_damaged_zips(tmp_path, monkeypatch):
     (tmp_path / "flipped.zip").write_bytes(middle)
     with pytest.raises(DatasetError, match=r"flipped\.zip.*CRC"):
         load(tmp_path / "flipped.zip")
+
+
+def test_a_bit_in_the_directory_of_a_zip_loses_no_image(tmp_path):
+    whole = zipped(make_set(tmp_path / "set"), tmp_path / "whole.zip").read_bytes()
+    name, path = b"TEST/MONOCYTE/cell 4.jpg", tmp_path / "flipped.zip"
+    for place in (*range(14), len(name) - 3, len(name) - 1):  # a folder, the suffix
+        path.write_bytes(flipped(whole, 8 * (whole.rfind(name) + place)))
+        with pytest.raises(DatasetError, match="flipped.zip.*damaged"):
+            dataset.describe(path)
+
+
+def test_no_data_are_not_the_working_folder(own_folder, monkeypatch):
+    monkeypatch.chdir(own_folder)
+    with pytest.raises(DatasetError, match="names nothing"):
+        load("")
 
 
 def test_classes_that_are_missing_empty_or_alone(tmp_path):

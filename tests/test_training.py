@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from bloodcell_lib import backend, codebase, dataset, models, protocols, records, training
+from bloodcell_lib import backend, codebase, dataset, files, models, protocols, records, training
 
 SIZE = (24, 32)
 
@@ -102,7 +102,7 @@ def test_a_run_carries_its_seed_into_the_record_and_its_name(finished):
     assert found.test["interval95"]["unit"] == "image" and found.test_unseen is None
     assert records.is_done(path, found.identity)
     assert [found.code, found.backend] == [codebase.digest("cnn"), keras.backend.backend()]
-    left = sorted(file.name for file in out.iterdir())
+    left = sorted(file.name for file in out.iterdir() if file.name != files.LOCKS)
     assert left == [f"{run.name}.json", f"{run.name}.keras", f"{run.name}.predictions.npz"]
 
 
@@ -194,6 +194,38 @@ def test_what_is_trained_is_not_trained_again_before_its_record_is_written(tmp_p
     assert not train(tmp_path)[0].resumed
 
 
+def test_a_batch_that_was_killed_after_the_record_trains_nothing_again(tmp_path, monkeypatch):
+    first, set_ = train(tmp_path)
+    record = training.evaluate(first, set_).write()
+    whole = record.read_text()
+    monkeypatch.setenv("BLOODCELL_DONE", str(record))
+    again, _ = train(tmp_path, callbacks=[Stop(0)])  # no epoch begins
+    assert again.history == first.history and not again.resumed
+    training.evaluate(again, set_).write()
+    kept, now = (json.loads(text) for text in (whole, record.read_text()))
+    assert all(kept[what] == now[what] for what in kept if what != "seconds")
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path, seed=1, callbacks=[Stop(0)])  # of another run it says nothing
+
+
+def test_two_processes_do_not_train_the_same_run(tmp_path):
+    def second(epoch, logs):
+        with pytest.raises(files.BusyError, match="cnn-quick-.*another process"):
+            train(tmp_path)
+
+    run, _ = train(tmp_path, callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=second)])
+    assert len(run.history["loss"]) == 3
+
+
+def test_what_a_kill_left_half_written_is_removed(tmp_path):
+    run, _ = train(tmp_path)
+    left = [tmp_path / f".{run.name}.state.123.part.npz", tmp_path / f".{run.name}.123.part.keras"]
+    for file in (*left, other := tmp_path / ".another.state.123.part.npz"):
+        file.touch()
+    train(tmp_path)
+    assert not any(file.exists() for file in left) and other.exists()
+
+
 def test_a_network_that_was_built_again_is_resumed_and_another_one_is_not(tmp_path):
     """Keras numbers the layers that have no name of their own, so a second one in a process has other names."""
 
@@ -232,11 +264,17 @@ def test_the_state_of_a_run_on_other_data_or_code_is_not_resumed(tmp_path, chang
     assert "cannot be resumed" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("content", [b"", b"PK cut off", None])
+@pytest.mark.parametrize("content", [b"", b"PK cut off", 5000, 0.5, 0.999])
 def test_a_damaged_state_is_said_and_training_starts_anew(tmp_path, content, capsys):
     interrupted(tmp_path)
     state = next(tmp_path.glob("*.state.npz"))
-    state.write_bytes(state.read_bytes()[:5000] if content is None else content)
+    whole = state.read_bytes()
+    if isinstance(content, int):
+        content = whole[:content]
+    elif isinstance(content, float):  # one byte
+        place = int(content * len(whole))
+        content = whole[:place] + bytes([whole[place] ^ 64]) + whole[place + 1 :]
+    state.write_bytes(content)
     run, _ = train(tmp_path)
     assert not run.resumed and len(run.history["loss"]) == 3
     assert f"{state.name}: cannot be resumed" in capsys.readouterr().out
@@ -245,7 +283,7 @@ def test_a_damaged_state_is_said_and_training_starts_anew(tmp_path, content, cap
 def test_a_loss_that_becomes_nan_is_an_error_that_leaves_nothing(tmp_path):
     with pytest.raises(ValueError, match="LEARNING_RATE, which is 1e\\+30"):
         train(tmp_path, recipe(learning_rate=1e30, epochs=5))
-    assert not list(tmp_path.iterdir())
+    assert [file.name for file in tmp_path.iterdir()] == [files.LOCKS]
 
 
 # Recipes

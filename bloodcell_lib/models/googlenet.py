@@ -1,7 +1,7 @@
 """GoogLeNet: filters of several sizes side by side, and two auxiliary classifiers in the middle."""
 
 import keras
-from keras import KerasTensor, layers
+from keras import KerasTensor, initializers, layers
 
 from bloodcell_lib.models.registry import Card, Expected, register, table1
 
@@ -20,11 +20,16 @@ STAGES = (
 AUXILIARY = ("inception4a", "inception4d")
 
 
+def start() -> initializers.Initializer:
+    """First weights as in torchvision: normal, 0.01 wide. Behind batch normalisation their scale sets Adam's step."""
+    return initializers.TruncatedNormal(stddev=0.01)
+
+
 def conv(x: KerasTensor, width: int, kernel: int, name: str, strides: int = 1) -> KerasTensor:
     """Convolution, batch normalisation, ReLU. Source: Ioffe & Szegedy 2015; the paper itself has biases."""
-    x = layers.Conv2D(
-        width, kernel, strides, "same", use_bias=False, kernel_initializer="he_normal", name=f"{name}_conv"
-    )(x)
+    x = layers.Conv2D(width, kernel, strides, "same", use_bias=False, kernel_initializer=start(), name=f"{name}_conv")(
+        x
+    )
     x = layers.BatchNormalization(momentum=0.9, name=f"{name}_norm")(x)
     return layers.ReLU(name=f"{name}_relu")(x)
 
@@ -63,9 +68,11 @@ def head(x: KerasTensor, num_classes: int, name: str) -> KerasTensor:
     """
     x = layers.AdaptiveAveragePooling2D((4, 4), name=f"{name}_pool")(x)
     x = layers.Flatten(name=f"{name}_flatten")(conv(x, 128, 1, name))
-    x = layers.Dense(1024, activation="relu", kernel_initializer="he_normal", name=f"{name}_hidden")(x)
+    x = layers.Dense(1024, activation="relu", kernel_initializer=start(), name=f"{name}_hidden")(x)
     x = layers.Dropout(0.7, name=f"{name}_drop")(x)
-    return layers.Dense(num_classes, activation="softmax", dtype="float32", name=f"{name}_probabilities")(x)
+    return layers.Dense(
+        num_classes, activation="softmax", kernel_initializer=start(), dtype="float32", name=f"{name}_probabilities"
+    )(x)
 
 
 def auxiliary(network: keras.Model) -> list[KerasTensor]:
@@ -112,8 +119,11 @@ EXPECTED = Expected(
         min_side=32,
         preprocessing="pixels / 127.5 - 1",
         notes="Two auxiliary heads during training only, pooled to 4x4 at every image size. Deviations: batch "
-        "normalisation (momentum 0.9, epsilon 1e-3) instead of biases and local response normalisation; He "
-        "initialisation. True 5x5 filters; dropout 0.4, in the auxiliary heads 0.7; padding 'same'.",
+        "normalisation (momentum 0.9, epsilon 1e-3) instead of biases and local response normalisation. "
+        "True 5x5 filters; dropout 0.4, in the auxiliary heads 0.7; padding 'same'. First weights as in torchvision, "
+        "normal, 0.01 wide: behind batch normalisation they set the step of Adam. Measured on 4,000 images of the "
+        "archive at 75x100, Adam 1e-4, 6 epochs, one seed: validation accuracy 89.8 %, PyTorch's default 90.4 %, and "
+        "78.5 % with He initialisation.",
         norm_momentum=0.9,
         auxiliary_weight=0.3,  # section 5 of the paper
         table1=table1(0.96, 0.96, 0.86, 0.9427, 0.0419, 0.0375),
@@ -136,5 +146,7 @@ def googlenet(inputs: KerasTensor, num_classes: int, weights: str | None = None)
             x = inception(x, *widths, name=name)
     x = layers.GlobalAveragePooling2D(name="pool")(x)
     x = layers.Dropout(0.4, name="drop")(x)
-    outputs = layers.Dense(num_classes, activation="softmax", dtype="float32", name="probabilities")(x)
+    outputs = layers.Dense(
+        num_classes, activation="softmax", kernel_initializer=start(), dtype="float32", name="probabilities"
+    )(x)
     return keras.Model(inputs, outputs, name="googlenet")
