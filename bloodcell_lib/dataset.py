@@ -374,7 +374,7 @@ def _decoded(index: Index, image_size: tuple[int, int]) -> np.ndarray:
 def _kept(target: Path, shape: tuple[int, ...]) -> np.ndarray | None:
     """Return the memory map left by an earlier run, unless it was damaged on disk or in a copy."""
     try:
-        held = np.memmap(target, np.uint8, "r")
+        held = np.memmap(target, np.uint8, "r").data
         if zlib.crc32(held[:-CHECKSUM]) != int.from_bytes(held[-CHECKSUM:], "big"):
             return None
         kept = np.load(target, mmap_mode="r")
@@ -403,7 +403,7 @@ def _decode_all(index: Index, image_size: tuple[int, int], target: Path) -> None
             more = f" ({len(refused) - 1} more images cannot be used either.)" if len(refused) > 1 else ""
             raise DatasetError(f"{refused[0]}{more}")
         file.flush()
-        file.write(zlib.crc32(np.memmap(part, np.uint8, "r")).to_bytes(CHECKSUM, "big"))
+        file.write(zlib.crc32(np.memmap(part, np.uint8, "r").data).to_bytes(CHECKSUM, "big"))
 
 
 def _decode(index: Index, entry: Entry, image_size: tuple[int, int]) -> np.ndarray | DatasetError:

@@ -252,7 +252,7 @@ def _misnamed(root: Path, archive: zipfile.ZipFile) -> str:
     with open(root, "rb") as file:
         for member in archive.infolist():
             name = member.orig_filename.encode("utf-8" if member.flag_bits & 0x800 else "cp437")
-            file.seek(member.header_offset + zipfile.sizeFileHeader)
+            file.seek(member.header_offset + 30)  # bytes before the name
             if file.read(len(name)) != name:
                 return member.filename
     return ""

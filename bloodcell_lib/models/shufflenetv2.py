@@ -3,14 +3,10 @@
 import keras
 from keras import KerasTensor, initializers, layers, ops
 
+from bloodcell_lib.models import start
 from bloodcell_lib.models.registry import Card, Expected, register, table1
 
 STAGES = (("stage2", 116, 4), ("stage3", 232, 8), ("stage4", 464, 4))  # width, number of units
-
-
-def start() -> initializers.Initializer:
-    """First weights as in PyTorch, where the reference is written: uniform between ±1 / sqrt(fan-in)."""
-    return initializers.VarianceScaling(1 / 3, "fan_in", "uniform")
 
 
 def norm(x: KerasTensor, name: str) -> KerasTensor:
@@ -20,7 +16,7 @@ def norm(x: KerasTensor, name: str) -> KerasTensor:
 
 def pointwise(x: KerasTensor, width: int, name: str) -> KerasTensor:
     """1x1 convolution, batch normalisation, ReLU."""
-    x = layers.Conv2D(width, 1, use_bias=False, kernel_initializer=start(), name=f"{name}_conv")(x)
+    x = layers.Conv2D(width, 1, use_bias=False, kernel_initializer=start.uniform(), name=f"{name}_conv")(x)
     return layers.ReLU(name=f"{name}_relu")(norm(x, name))
 
 
@@ -123,7 +119,7 @@ EXPECTED = Expected(
 def shufflenetv2(inputs: KerasTensor, num_classes: int, weights: str | None = None) -> keras.Model:
     """Build ShuffleNet V2 with the widths of "1x". Source: table 5. See `models.build`."""
     x = layers.Rescaling(1 / 127.5, -1, dtype="float32", name="preprocess")(inputs)
-    x = layers.Conv2D(24, 3, 2, "same", use_bias=False, kernel_initializer=start(), name="stem_conv")(x)
+    x = layers.Conv2D(24, 3, 2, "same", use_bias=False, kernel_initializer=start.uniform(), name="stem_conv")(x)
     x = layers.ReLU(name="stem_relu")(norm(x, "stem"))  # 120x160 becomes 60x80
     x = layers.MaxPooling2D(3, 2, "same", name="stem_pool")(x)  # 30x40
     for name, width, units in STAGES:  # then 15x20, 8x10, 4x5
@@ -132,6 +128,6 @@ def shufflenetv2(inputs: KerasTensor, num_classes: int, weights: str | None = No
             x = unit(x, f"{name}_unit{number}")
     x = layers.GlobalAveragePooling2D(name="pool")(pointwise(x, 1024, "conv5"))
     outputs = layers.Dense(
-        num_classes, activation="softmax", kernel_initializer=start(), dtype="float32", name="probabilities"
+        num_classes, activation="softmax", kernel_initializer=start.uniform(), dtype="float32", name="probabilities"
     )(x)
     return keras.Model(inputs, outputs, name="shufflenetv2")
