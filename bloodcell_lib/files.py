@@ -52,7 +52,7 @@ def alone(*targets: Path, wait: bool = True) -> Iterator[None]:
     folder = targets[0].parent
     (folder / LOCKS).mkdir(parents=True, exist_ok=True)
     try:
-        lock = FileLock(folder / LOCKS / targets[0].name, blocking=wait).acquire()
+        lock = FileLock(folder / LOCKS / f"{targets[0].name}.lock", blocking=wait).acquire()
     except Timeout:
         raise BusyError(
             f"{targets[0]}: another process is at work on it. Wait for it, or use another folder."

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -185,17 +186,24 @@ def replaced(path: Path, wanted: dict[str, Any]) -> str:
 
 
 def read_all(folder: str | os.PathLike | None = None) -> list[Record]:
-    """Read every record in a folder, in the order of the lessons, then protocol and seed.
+    """Read every sound record in a folder, in the order of the lessons, then protocol and seed.
+
+    What is called like a record and is none, or is not sound, is left out and named on stderr.
 
     Raises:
-        RecordError: there is no such folder, or a record is not sound.
+        RecordError: there is no such folder.
     """
     from bloodcell_lib import models  # imports Keras, which checking a record does not need
 
     where, order = files.out_dir(folder), {name: place for place, name in enumerate(models.names())}
     if not where.is_dir():
         raise RecordError(f"{where}: no such folder. Runs are written with: bloodcell run --out {where}")
-    found = map(Record.read, where.glob("*-seed*.json"))
+    found = []
+    for path in sorted(where.glob("*-seed*.json")):
+        try:
+            found.append(Record.read(path))
+        except RecordError as error:
+            print(f"left out: {error}", file=sys.stderr)
     return sorted(found, key=lambda r: (order.get(r.model, len(order)), r.model, r.protocol, r.seed))
 
 

@@ -39,15 +39,24 @@ def bloodcell(capsys, *arguments: str) -> tuple[int, str, str]:
     return status, *capsys.readouterr()
 
 
+def ends(said: str) -> list[list[str]]:
+    """The words of every line that tells how a notebook ended."""
+    return [line.split() for line in said.splitlines() if line.startswith("[")]
+
+
 def test_one_failure_does_not_stop_the_others(shelf, tmp_path, own_folder, capsys):
     status, said, _ = bloodcell(capsys, "run", "--data", str(own_folder), "--out", str(tmp_path / "out"), "--seed", "3")
     assert status == 1
-    assert [line.split()[1:3] for line in said.splitlines() if line.startswith("[")] == [
+    assert sorted(words[1:3] for words in ends(said)) == [
         ["00_good", "done"],
         ["01_bad", "failed"],
         ["02_last", "done"],
     ]
-    assert "RuntimeError: the culprit" in said and "2 of 3 notebooks" in said
+    place = said.splitlines().index(next(line for line in said.splitlines() if "01_bad           failed" in line))
+    notes = [line.strip() for line in said.splitlines()[place + 1 : place + 4]]
+    assert notes[0] == "cell 3: raise RuntimeError('the culprit')"  # papermill's own cell comes before it
+    assert notes[1] == "RuntimeError: the culprit" and notes[2].startswith("see ") and "2 of 3 notebooks" in said
+    assert "the culprit" in (tmp_path / "out/01_bad-quick-seed3.log").read_text()
     ran = nbformat.read(tmp_path / "out/00_good-quick-seed3.ipynb", as_version=4)
     assert ran.cells[-2].outputs[0].text.strip() == f"3 {tmp_path / 'out'}"
     assert "01_bad-quick-seed3.ipynb" in said and (tmp_path / "out/01_bad-quick-seed3.ipynb").exists()
@@ -57,11 +66,12 @@ def test_what_is_done_is_skipped_and_what_changed_is_not(shelf, tmp_path, own_fo
     once = ("run", "good", "--data", str(own_folder), "--out", str(tmp_path / "out"))
     states = []
     for extra in ((), (), ("--epochs", "2"), ("--epochs", "2")):
-        states.append(bloodcell(capsys, *once, *extra)[1].split()[2])
+        states.append(ends(bloodcell(capsys, *once, *extra)[1])[0][2])
+    states.append(ends(bloodcell(capsys, *once, "--fresh")[1])[0][2])
     notebook(shelf / "00_good.ipynb", "print('another text')")
-    states.append(bloodcell(capsys, *once, "--epochs", "2")[1].split()[2])
-    assert states == ["done", "skipped", "done", "skipped", "done"]
-    assert (tmp_path / "ran").read_text() == "xx"
+    states.append(ends(bloodcell(capsys, *once, "--set", "EPOCHS=2")[1])[0][2])
+    assert states == ["done", "skipped", "done", "skipped", "done", "done"]
+    assert (tmp_path / "ran").read_text() == "xxx"
 
 
 def test_the_reader_of_records_comes_last_and_is_never_skipped(shelf, tmp_path, own_folder, capsys):
@@ -69,7 +79,7 @@ def test_the_reader_of_records_comes_last_and_is_never_skipped(shelf, tmp_path, 
     notebook(shelf / "01_comparison.ipynb", "print('read')")
     arguments = ("run", "--data", str(own_folder), "--out", str(tmp_path / "out"), "--jobs", "2")
     for states in (["done", "done", "done"], ["skipped", "skipped", "done"]):
-        lines = [line.split() for line in bloodcell(capsys, *arguments)[1].splitlines() if line.startswith("[")]
+        lines = ends(bloodcell(capsys, *arguments)[1])
         assert lines[-1][1] == "01_comparison" and [line[2] for line in lines] == states
 
 
@@ -141,7 +151,7 @@ def test_what_a_network_cannot_take_is_refused_before_anything_starts(shelf, tmp
 
 def test_a_failed_notebook_is_tried_again(shelf, tmp_path, own_folder, capsys):
     arguments = ("run", "01", "--data", str(own_folder), "--out", str(tmp_path / "out"))
-    assert [bloodcell(capsys, *arguments)[1].split()[2] for _ in range(2)] == ["failed", "failed"]
+    assert [ends(bloodcell(capsys, *arguments)[1])[0][2] for _ in range(2)] == ["failed", "failed"]
 
 
 def test_a_dead_kernel_is_one_failure(shelf, tmp_path, own_folder, capsys):
@@ -150,6 +160,7 @@ def test_a_dead_kernel_is_one_failure(shelf, tmp_path, own_folder, capsys):
         capsys, "run", "01", "02", "--data", str(own_folder), "--out", str(tmp_path / "out"), "--jobs", "2"
     )
     assert status == 1 and "DeadKernelError" in said and "1 of 2 notebooks" in said
+    assert "lack of memory. Try --batch-size 4, or fewer --jobs." in said
 
 
 @pytest.mark.parametrize(
@@ -158,6 +169,10 @@ def test_a_dead_kernel_is_one_failure(shelf, tmp_path, own_folder, capsys):
         (["run", "lenet"], "'lenet'"),
         (["run", "--protocol", "papre"], "'papre'"),
         (["run", "--epochs", "0"], "epochs"),
+        (["run", "--set", "EPOCHS=0"], "epochs"),
+        (["run", "--set", "EPOCHS=3", "--epochs", "3"], "epochs is given 2 times"),
+        (["run", "--set", "EPOCS=3"], "no epocs"),
+        (["run", "--data", ""], "names nothing"),
         (["run", "--image-size", "60"], "image_size"),
         (["run", "--data", "/no/such/place"], "/no/such/place"),
         (["data", "--data", "/no/such/place"], "/no/such/place"),
@@ -179,7 +194,9 @@ def test_what_cannot_start_says_why(shelf, tmp_path, own_folder, capsys, argumen
     assert not (tmp_path / "out").exists() and [file.name for file in (tmp_path / "empty").iterdir()] == ["file"]
 
 
-@pytest.mark.parametrize("wrong", [["--seed", "-1"], ["--jobs", "0"], ["--no-such"], []])
+@pytest.mark.parametrize(
+    "wrong", [["--seed", "-1"], ["--seed", "4-0"], ["--seed", "0-9999999"], ["--jobs", "0"], ["--no-such"], []]
+)
 def test_usage_errors_exit_2(wrong, capsys):
     with pytest.raises(SystemExit) as stop:
         cli.main(["run", *wrong] if wrong else [])

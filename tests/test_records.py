@@ -98,6 +98,14 @@ def test_a_getter_makes_no_folder(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("content", ["{}", "[]", "null", "{", '{"model": "cnn"}', "\x00\xff"])
+def test_what_is_no_record_is_named_and_the_others_are_read(tmp_path, content, capsys):
+    made.record(tmp_path).write()
+    (tmp_path / "notes-seed1.json").write_text(content)
+    assert [record.name for record in records.read_all(tmp_path)] == [NAME]
+    assert f"left out: {tmp_path / 'notes-seed1.json'}: " in capsys.readouterr().err
+
+
 def damaged(path, **changes):
     kept = dict(np.load(path))
     np.savez(path, **{name: values for name, values in (kept | changes).items() if values is not None})

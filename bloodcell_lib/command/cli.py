@@ -2,17 +2,20 @@
 
 import argparse
 import os
+import signal
 import sys
 from collections import Counter
 
 from bloodcell_lib import __version__
 
 DATA_HELP = "a zip, a folder, or the name of a known set (default: BLOODCELL_DATA, a downloaded archive, the sample)"
+MOST_SEEDS = 1000
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command and return its exit status: 0, 1 where a notebook failed, 2 where it cannot start."""
+    """Run a command and return its exit status: 0; 1, a notebook failed; 2, it cannot start; 130, interrupted."""
     options = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends it as Ctrl-C does
     try:
         return options.command(options)
     except ValueError as error:  # DatasetError, RecordError, RunnerError: each says what to do
@@ -21,6 +24,9 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("bloodcell: interrupted; the same command resumes here.", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # `| head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
 
 
 def data(options: argparse.Namespace) -> int:
@@ -48,19 +54,31 @@ def run(options: argparse.Namespace) -> int:
     from bloodcell_lib import protocols, records
     from bloodcell_lib.command import runner, tables
 
-    knobs = {knob.name: getattr(options, knob.name) for knob in protocols.KNOBS}
-    protocol = protocols.get(options.protocol, **knobs)
+    protocol = protocols.get(options.protocol, **_knobs(options))
     jobs = runner.plan(options.notebook, protocol, options.data, options.seed, options.out)
-    outcomes = runner.run(jobs, options.jobs)
-    made = [job.record for job in jobs if job.record and job.identity and records.is_done(job.record, job.identity)]
+    how = {name: getattr(options, name) for name in ("fresh", "html", "timeout", "devices")}
+    outcomes = runner.run(jobs, options.jobs, **how)
+    failed = [outcome.job for outcome in outcomes if outcome.state == "failed"]
+    made = [records.Record.read(job.record) for job in jobs if job.record and job.is_trained and job not in failed]
     if made:
-        print(f"\n{tables.text(tables.runs(list(map(records.Record.read, made))))}")
-    failed = sum(outcome.state == "failed" for outcome in outcomes)
+        print(f"\n{tables.text(tables.runs(made))}")
     print(
-        f"\n{len(outcomes) - failed} of {len(outcomes)} notebooks executed; their copies and records are in "
+        f"\n{len(outcomes) - len(failed)} of {len(outcomes)} notebooks executed; their copies and records are in "
         f"{jobs[0].output.parent}"
     )
     return 1 if failed else 0
+
+
+def _knobs(options: argparse.Namespace) -> dict[str, str]:
+    """Return the values that replace a protocol's, from --epochs 5 and --set EPOCHS=5 alike."""
+    from bloodcell_lib.protocols import KNOBS
+
+    given = [(knob.name, value) for knob in KNOBS if (value := getattr(options, knob.name)) is not None]
+    given += [(name.strip().lower(), value) for name, _, value in (pair.partition("=") for pair in options.set)]
+    for name, times in Counter(name for name, _ in given).items():
+        if times > 1:
+            raise ValueError(f"{name} is given {times} times. Give it once.")
+    return dict(given)
 
 
 def table(options: argparse.Namespace) -> int:
@@ -72,6 +90,8 @@ def table(options: argparse.Namespace) -> int:
     if not found:
         raise ValueError(f"no record in {files.out_dir(options.folder)}. Make one with: bloodcell run cnn")
     print(tables.everything(found))
+    for state in sorted(files.out_dir(options.folder).glob("*.state.npz")):
+        print(f"unfinished: {state.name}, {state.stat().st_size / 2**20:,.0f} MiB. Resume it, or delete the file.")
     for path in report.write(files.out_dir(options.folder)) if options.write else ():
         print(f"\nwritten: {path}")
     return 0
@@ -120,10 +140,15 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
     names = f"{', '.join(PROTOCOLS)}, or fold:K/N"
     parser.add_argument("--protocol", default="quick", help=f"{names} (default: %(default)s)")
     parser.add_argument("--data", help=DATA_HELP)
-    parser.add_argument("--seed", type=_whole, default=0, help="default: %(default)s")
+    parser.add_argument("--seed", type=seeds_of, default=(0,), help="one, or several: 0-4 or 0,3 (default: 0)")
     parser.add_argument("--out", help="folder of executed notebooks, records and networks (default: runs/)")
-    parser.add_argument("--jobs", type=_positive, default=1, help="notebooks at a time (default: %(default)s)")
+    parser.add_argument("--jobs", type=_positive, help="notebooks at a time (default: by cores, memory and GPUs)")
+    parser.add_argument("--fresh", action="store_true", help="execute again what is done, from the first epoch")
+    parser.add_argument("--html", action="store_true", help="also write each executed notebook as a page")
+    parser.add_argument("--timeout", type=_positive, metavar="SECONDS", help="that a cell may take (default: no limit)")
+    parser.add_argument("--devices", help="that train one network together: a number, or all (default: 1)")
     group = parser.add_argument_group("values of the protocol to replace")
+    group.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="any of these, by its name")
     for knob in KNOBS:
         what = f"{knob.metadata['help']}: {knob.metadata['give']}"
         group.add_argument(f"--{knob.name.replace('_', '-')}", metavar="VALUE", help=what)
@@ -133,6 +158,17 @@ def _whole(text: str) -> int:
     if not text.isdecimal() or int(text) >= 2**32:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to {2**32 - 1}")
     return int(text)
+
+
+def seeds_of(text: str) -> tuple[int, ...]:
+    """Read seeds: one, or several as 0-4 or 0,3."""
+    found: list[int] = []
+    for span in text.split(","):
+        first, _, last = span.partition("-")
+        found += range(_whole(first), min(_whole(last or first), _whole(first) + MOST_SEEDS) + 1)
+    if not 0 < len(found) <= MOST_SEEDS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not 1 to {MOST_SEEDS} seeds, such as 3 or 0-4 or 0,3")
+    return tuple(dict.fromkeys(found))
 
 
 def _positive(text: str) -> int:

@@ -1,24 +1,37 @@
-"""Batches: notebooks executed headless through papermill, each in a kernel process of its own."""
+"""Batches: notebooks executed headless, several at a time, each by a worker process of its own."""
 
 import hashlib
 import json
-import logging
 import os
+import queue
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import cache, cached_property
+from itertools import chain
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import nbformat
-import papermill
-from traitlets.config import Config
+import psutil
 
 from bloodcell_lib import codebase, dataset, files, models, records
 from bloodcell_lib.backend import keras
+from bloodcell_lib.command.screen import Course, Screen
 from bloodcell_lib.protocols import KNOBS, Protocol
+from bloodcell_lib.training import DONE
 
-logging.getLogger("papermill").setLevel(logging.ERROR)  # it warns of knobs that a parameters cell does not repeat
+MEMORY = 4 * 2**30  # bytes that a notebook may need: InceptionV3 on 7,965 images of 75x100 takes 3.1 GiB
+PATIENCE = 1.0  # seconds between asking processes to end and killing them
+THREADS = "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "NPROC"  # JAX
+SESSION = "JPY_SESSION_NAME"  # set where a person looks at a notebook
 READERS = ("comparison",)  # they read the records of the lessons, so they come last and are never skipped
 
 
@@ -30,13 +43,16 @@ class RunnerError(ValueError):
 class Job:
     """One notebook, its parameters, where its executed copy goes, and the record that a lesson leaves behind.
 
-    `stamp` is what must be equal for an executed copy to count as done, `identity` the same for the record.
+    `stamp` is what must be equal for an executed copy to count as done, `identity` the same for the record; `name` is
+    what the screen shows; `advice` is what to try where memory runs out.
     """
 
     notebook: Path
     output: Path
     parameters: dict[str, Any]
     stamp: dict[str, Any]
+    name: str
+    advice: str
     record: Path | None = None
     identity: dict[str, Any] | None = None
 
@@ -45,15 +61,26 @@ class Job:
         """Whether it reads the records of the others."""
         return self.notebook.stem[3:] in READERS
 
+    @property
+    def is_trained(self) -> bool:
+        """Whether its record is there, of this recipe, data, backend and code, with sound predictions and network."""
+        return bool(self.record and self.identity and records.is_done(self.record, self.identity))
+
+    @cached_property
+    def cells(self) -> int:
+        """How many cells the notebook has, with the one that papermill adds."""
+        return len(nbformat.read(self.notebook, as_version=4).cells) + 1
+
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a job: "done", "skipped" or "failed", and the last line of the error."""
+    """What became of a job: "done", "skipped" or "failed", the error, and the cell and line where it happened."""
 
     job: Job
     state: str
     seconds: float = 0.0
     error: str = ""
+    where: str = ""
 
 
 def find(wanted: list[str]) -> list[Path]:
@@ -77,7 +104,11 @@ def find(wanted: list[str]) -> list[Path]:
 
 
 def plan(
-    wanted: list[str], protocol: Protocol, data: str | None = None, seed: int = 0, out: str | os.PathLike | None = None
+    wanted: list[str],
+    protocol: Protocol,
+    data: str | None = None,
+    seeds: Sequence[int] = (0,),
+    out: str | os.PathLike | None = None,
 ) -> list[Job]:
     """Check what is asked for and lay out the jobs, before anything is run.
 
@@ -85,7 +116,7 @@ def plan(
         wanted: as for `find`.
         protocol: the recipe of all.
         data: as for `dataset.load`; a relative path is taken from the working folder.
-        seed: of the split, the first weights and the order of the images.
+        seeds: each of the split, the first weights and the order of the images of one run of every notebook.
         out: folder of executed notebooks, records and networks.
 
     Raises:
@@ -97,18 +128,21 @@ def plan(
     source = dataset.describe(data)
     folder = _writable(files.out_dir(out))
     own = {k.name.upper(): getattr(protocol, k.name) for k in KNOBS if f"-{k.name}=" in protocol.label}
-    parameters = {"PROTOCOL": protocol.name, "SEED": seed, **json.loads(json.dumps(own))}
     where = {"DATA": str(source.source.root.resolve()), "OUT": str(folder)}
+    advice = f"Try --batch-size {max(1, protocol.batch_size // 2)}, or fewer --jobs."
     jobs = []
-    for notebook in notebooks:
-        model = notebook.stem[3:]
-        stamp = {"code": _code(notebook), "data": source.fingerprint, "parameters": parameters}
-        output = folder / f"{files.run_name(notebook.stem, protocol.label, seed)}.ipynb"
-        lesson: tuple = ()
-        if model in models.names():
-            args = records.settings(protocol), source.fingerprint, keras.backend.backend(), codebase.digest(model)
-            lesson = folder / f"{files.run_name(model, protocol.label, seed)}.json", records.identity(*args)
-        jobs.append(Job(notebook, output, parameters | where, stamp, *lesson))
+    for seed in seeds:
+        parameters = {"PROTOCOL": protocol.name, "SEED": seed, **json.loads(json.dumps(own))}
+        for notebook in notebooks:
+            model = notebook.stem[3:]
+            stamp = {"code": _code(notebook), "data": source.fingerprint, "parameters": parameters}
+            output = folder / f"{files.run_name(notebook.stem, protocol.label, seed)}.ipynb"
+            name = notebook.stem if len(seeds) == 1 else f"{notebook.stem}-seed{seed}"
+            lesson: tuple = ()
+            if model in models.names():
+                args = records.settings(protocol), source.fingerprint, keras.backend.backend(), codebase.digest(model)
+                lesson = folder / f"{files.run_name(model, protocol.label, seed)}.json", records.identity(*args)
+            jobs.append(Job(notebook, output, parameters | where, stamp, name, advice, *lesson))
     return jobs
 
 
@@ -122,63 +156,201 @@ def is_done(job: Job) -> bool:
         stamp = json.loads(job.output.read_text(encoding="utf-8"))["metadata"]["bloodcell"]
     except (OSError, ValueError, KeyError):
         return False
-    if job.record and job.identity:
-        return records.is_done(job.record, job.identity)
+    if job.record:
+        return job.is_trained
     return stamp == job.stamp and not job.reads
 
 
-def execute(job: Job) -> Outcome:
-    """Execute one notebook; a failure is returned, its partial copy kept."""
-    if is_done(job):
-        return Outcome(job, "skipped")
-    start = perf_counter()
-    try:
-        papermill.execute_notebook(
-            str(job.notebook),
-            str(job.output),
-            job.parameters,
-            progress_bar=False,
-            coalesce_streams=True,
-            kernel_name="python3",
-            cwd=str(job.notebook.parent),
-            config=Config(KernelManager={"transport_encryption": "auto"}),
-        )
-    except papermill.PapermillExecutionError as error:
-        return Outcome(job, "failed", perf_counter() - start, f"{error.ename}: {error.evalue}")
-    except Exception as error:  # a dead kernel, a full disk: the other notebooks still run
-        return Outcome(job, "failed", perf_counter() - start, f"{type(error).__name__}: {error}".splitlines()[0])
-    notebook = nbformat.read(job.output, as_version=4)
-    notebook.metadata["bloodcell"] = job.stamp
-    with files.replacing(job.output) as part:
-        part.write_text(nbformat.writes(notebook), encoding="utf-8")
-    return Outcome(job, "done", perf_counter() - start)
+class Crew:
+    """The worker processes of a batch: begun one after another, and ended together, with all that they started."""
+
+    def __init__(self) -> None:
+        self.running: set[subprocess.Popen] = set()
+        self.lock, self.starting, self.stopped = threading.Lock(), threading.Lock(), False
+
+    def start(self, task: dict[str, Any], log: Path, env: dict[str, str]) -> subprocess.Popen:
+        """Start a worker in a session of its own, so that Ctrl-C reaches it through `stop` alone."""
+        pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "encoding": "utf-8"}
+        command = [sys.executable, "-m", "bloodcell_lib.command.worker"]
+        with self.lock, open(log, "ab") as file:
+            if self.stopped:
+                raise KeyboardInterrupt
+            process = subprocess.Popen(command, env=env, stderr=file, start_new_session=True, **pipes)
+            self.running.add(process)
+        print(json.dumps(task), file=process.stdin, flush=True)  # it stays open: the worker ends when it closes
+        return process
+
+    def stop(self) -> None:
+        """Ask all processes to end, and kill those that do not, at once if interrupted again."""
+        with self.lock:
+            self.stopped = True
+        found: list[psutil.Process] = []
+        for process in self.running:
+            with suppress(psutil.NoSuchProcess):
+                worker = psutil.Process(process.pid)
+                found += [worker, *worker.children(recursive=True)]
+        for each in found:
+            with suppress(psutil.NoSuchProcess):
+                each.terminate()
+        try:
+            _, found = psutil.wait_procs(found, PATIENCE)
+        except KeyboardInterrupt:
+            pass
+        for each in found:
+            with suppress(psutil.NoSuchProcess):
+                each.kill()
 
 
-def run(jobs: list[Job], workers: int = 1) -> list[Outcome]:
-    """Execute jobs, printing a line when each ends.
+def execute(
+    job: Job,
+    crew: Crew | None = None,
+    screen: Screen | None = None,
+    env: dict[str, str] | None = None,
+    html: bool = False,
+    timeout: int | None = None,
+) -> Outcome:
+    """Execute one notebook; a failure is returned, its partial copy and its log kept.
+
+    Args:
+        job: from `plan`.
+        crew: the processes that it joins.
+        screen: where it is shown.
+        env: environment variables of its process.
+        html: whether to write a page beside the notebook.
+        timeout: seconds that a cell may take; None is no limit.
+    """
+    crew, screen = crew or Crew(), screen or Screen(1)
+    paths = {"notebook": str(job.notebook), "output": str(job.output)}
+    task = paths | {"parameters": job.parameters, "stamp": job.stamp, "advice": job.advice}
+    start, log = perf_counter(), job.output.with_suffix(".log")
+    with crew.starting:  # the next one starts when this one has its kernel
+        process = crew.start(task | {"html": html, "timeout": timeout}, log, env or dict(os.environ))
+        course = screen.begin(job.name, job.cells)
+        events = map(json.loads, process.stdout or ())
+        first: dict[str, Any] = next(events, {})
+    said = first
+    for said in chain([first], events):
+        screen.update(course, said)
+    status = process.wait()
+    crew.running.discard(process)
+    if said.get("state") == "done":
+        outcome = Outcome(job, "done", perf_counter() - start)
+    else:
+        error = said.get("error", f"its process ended with status {status}. {job.advice}")
+        outcome = Outcome(job, "failed", perf_counter() - start, error, said.get("where", ""))
+    _end(screen, outcome, course)
+    return outcome
+
+
+def run(
+    jobs: list[Job],
+    workers: int | None = None,
+    *,
+    fresh: bool = False,
+    html: bool = False,
+    timeout: int | None = None,
+    devices: str | None = None,
+) -> list[Outcome]:
+    """Execute jobs, showing what runs, and a line for each that ends.
 
     Args:
         jobs: from `plan`.
-        workers: how many notebooks at a time.
+        workers: how many at a time, or None for as many as cores, memory and GPUs allow.
+        fresh: execute again what is done, and train from the first epoch.
+        html, timeout: see `execute`.
+        devices: how many devices train one network, or "all".
 
     Returns:
         Their outcomes, in the order in which they ended.
+
+    Raises:
+        BusyError: another batch executes one of them into the same folder; nothing was begun.
+        KeyboardInterrupt: it was interrupted; every process that it began has ended.
     """
-    outcomes: list[Outcome] = []
-    with ThreadPoolExecutor(workers) as pool:
-        for job in jobs:  # said before anything is lost
-            if job.record and job.identity and (other := records.replaced(job.record, job.identity)):
-                print(other, flush=True)
-        for reads in (False, True):
-            for future in as_completed([pool.submit(execute, job) for job in jobs if job.reads == reads]):
-                outcome = future.result()
-                outcomes.append(outcome)
-                detail = f"{outcome.seconds:6.1f} s" if outcome.state != "skipped" else "already done"
-                name = outcome.job.notebook.stem
-                print(f"[{len(outcomes)}/{len(jobs)}] {name:<16} {outcome.state:<8} {detail}", flush=True)
-                if outcome.error:
-                    print(f"    {outcome.error}\n    see {outcome.job.output}", flush=True)
+    workers = workers or fitting(len(jobs), devices)
+    crew, slots = Crew(), queue.SimpleQueue[int]()
+    for slot in range(workers):
+        slots.put(slot)
+    waiting = [job for job in jobs if fresh or not is_done(job)]
+
+    def begin(job: Job) -> Outcome:
+        slot = slots.get()
+        try:
+            return execute(job, crew, screen, _environment(job, slot, workers, fresh, devices), html, timeout)
+        finally:
+            slots.put(slot)
+
+    with ExitStack() as stack:
+        for job in waiting:
+            stack.enter_context(files.alone(job.output, wait=False))
+        screen = stack.enter_context(Screen(len(jobs)))
+        outcomes = [Outcome(job, "skipped") for job in jobs if job not in waiting]
+        for outcome in outcomes:
+            _end(screen, outcome)
+        for job in waiting:
+            _prepare(job, fresh, screen)
+        pool = stack.enter_context(ThreadPoolExecutor(workers))
+        try:
+            for reads in (False, True):
+                asked = [pool.submit(begin, job) for job in waiting if job.reads == reads]
+                outcomes += [future.result() for future in as_completed(asked)]
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            crew.stop()
+            raise
     return outcomes
+
+
+def fitting(jobs: int, devices: str | None = None) -> int:
+    """Return how many jobs fit at a time: by GPUs where there are some, else by cores and free memory."""
+    if devices:
+        return 1
+    room = len(_gpus()) or min(_cores(), psutil.virtual_memory().available // MEMORY)
+    return max(1, min(jobs, room))
+
+
+def _environment(job: Job, slot: int, workers: int, fresh: bool, devices: str | None) -> dict[str, str]:
+    """Return the variables of a worker: its share of the cores, its GPU, and what a notebook cannot know."""
+    share = {name: str(max(1, _cores() // workers)) for name in THREADS} if workers > 1 else {}
+    outside = {name: value for name, value in os.environ.items() if name != SESSION}  # whoever set threads is obeyed
+    own = {"BLOODCELL_DEVICES": devices} if devices else {}
+    if (gpus := _gpus()) and not devices:
+        own["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)]
+    if job.is_trained and not fresh:
+        own[DONE] = str(job.record)
+    return share | outside | own
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@cache
+def _gpus() -> tuple[str, ...]:
+    """Return the GPUs that may be used, as CUDA_VISIBLE_DEVICES names them; a backend would take their memory."""
+    if (visible := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return tuple(filter(None, visible.split(",")))
+    if not shutil.which("nvidia-smi"):
+        return ()
+    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=60)
+    return tuple(str(place) for place, _ in enumerate(re.findall("^GPU", listed.stdout, re.MULTILINE)))
+
+
+def _prepare(job: Job, fresh: bool, screen: Screen) -> None:
+    """Say what a job will replace, before anything is lost; forget an interrupted run where it shall be made fresh."""
+    if job.record and job.identity:
+        if other := records.replaced(job.record, job.identity):
+            screen.say(other)
+        if fresh:
+            job.record.with_suffix(".state.npz").unlink(missing_ok=True)
+
+
+def _end(screen: Screen, outcome: Outcome, course: Course | None = None) -> None:
+    detail = f"{outcome.seconds:6.1f} s" if outcome.state != "skipped" else "already done"
+    output = outcome.job.output
+    see = f"see {output} and {output.with_suffix('.log').name}"
+    notes = [note for note in (outcome.where, outcome.error, see) if note] if outcome.state == "failed" else []
+    screen.end(outcome.job.name, outcome.state, detail, notes, course)
 
 
 def _code(notebook: Path) -> str:
