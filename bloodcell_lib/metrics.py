@@ -1,5 +1,7 @@
 """Metrics that say how well a classifier does, and how certain that is."""
 
+import json
+
 import numpy as np
 import pandas as pd
 from sklearn.metrics import brier_score_loss, confusion_matrix, log_loss
@@ -47,8 +49,7 @@ def per_class(matrix: np.ndarray) -> dict[str, np.ndarray]:
     Returns:
         accuracy, precision, recall, f1: fractions (..., classes).
     """
-    count = one_vs_rest(matrix)
-    tp, tn, fp, fn = (count[name] for name in ("tp", "tn", "fp", "fn"))
+    tp, tn, fp, fn = one_vs_rest(matrix).values()
     return {
         "accuracy": _ratio(tp + tn, tp + tn + fp + fn),
         "precision": _ratio(tp, tp + fp),
@@ -166,8 +167,8 @@ def intervals(counts: np.ndarray, true: np.ndarray, level: float = 0.95, draws: 
 
     def ends(figure, drawn):
         low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
-        both = np.stack([np.minimum(low, figure), np.maximum(high, figure)], axis=-1)
-        return np.clip(both, 0, 1)  # rounding may pass 1 by a hair
+        # Rounding may pass 1 by a hair.
+        return np.stack([np.minimum(low, figure), np.maximum(high, figure)], axis=-1).clip(0, 1)
 
     return {
         "accuracy": ends(accuracy(matrix), accuracy(drawn)),
@@ -216,28 +217,24 @@ def summary(labels: np.ndarray, probabilities: np.ndarray, clusters: np.ndarray,
     """
     matrix = confusion(labels, probabilities)
     counts, true = by_photograph(labels, probabilities.argmax(1), clusters, len(matrix))
-    return _plain(
-        {
-            "loss": cross_entropy(labels, probabilities),
-            "brier": brier(labels, probabilities),
-            "calibration_error": calibration_error(labels, probabilities),
-            "accuracy": accuracy(matrix),
-            "confusion": matrix,
-            "per_class": per_class(matrix),
-            "macro": macro(matrix),
-            "per_photo": {
-                "accuracy": per_photo_accuracy(counts, true),
-                "count": np.bincount(true, minlength=len(matrix)),
-            },
-            "interval95": {
-                **intervals(counts, true),
-                "unit": unit,
-                "units": len(np.unique(clusters)),
-                "method": METHOD,
-                "coverage": COVERAGE if unit == "photo" else None,
-            },
-        }
-    )
+    found = {
+        "loss": cross_entropy(labels, probabilities),
+        "brier": brier(labels, probabilities),
+        "calibration_error": calibration_error(labels, probabilities),
+        "accuracy": accuracy(matrix),
+        "confusion": matrix,
+        "per_class": per_class(matrix),
+        "macro": macro(matrix),
+        "per_photo": {"accuracy": per_photo_accuracy(counts, true), "count": np.bincount(true, minlength=len(matrix))},
+        "interval95": {
+            **intervals(counts, true),
+            "unit": unit,
+            "units": len(np.unique(clusters)),
+            "method": METHOD,
+            "coverage": COVERAGE if unit == "photo" else None,
+        },
+    }
+    return json.loads(json.dumps(found, default=lambda array: array.tolist()))
 
 
 def format_interval(share: float, ends: list[float] | None, digits: int = 1) -> str:
@@ -268,9 +265,3 @@ def _shares(probabilities: np.ndarray) -> np.ndarray:
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     return np.divide(part, whole, out=np.zeros(np.shape(whole)), where=whole > 0)
-
-
-def _plain(value):
-    if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
-    return np.asarray(value).tolist()

@@ -88,8 +88,7 @@ def diagram(steps: dict[str, tuple], arrows: list[tuple], size: tuple[float, flo
         axis.annotate("", tuple(head), tuple(tail), zorder=2, arrowprops=line | {"shrinkA": 1, "shrinkB": 1})
         if text:
             box = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"}
-            x, y = (tail + head) / 2
-            axis.text(x, y, text[0], fontsize=8, zorder=4, bbox=box, **CENTRED)
+            axis.text(*(tail + head) / 2, *text, fontsize=8, zorder=4, bbox=box, **CENTRED)
     x, y = np.array([step[:2] for step in steps.values()], float).T
     axis.set(xlim=(x.min() - 0.7, x.max() + 0.7), ylim=(y.min() - 0.5, y.max() + 0.5))
     return figure
@@ -150,8 +149,7 @@ def curves(history: dict[str, list[float]], best_epoch: int | None = None) -> Fi
     for axis, what in zip(axes, ("loss", "accuracy"), strict=True):
         for (part, prefix), style in zip(PARTS.items(), ("o-", "o--", "o:"), strict=True):
             if prefix + what in history:
-                values = history[prefix + what]
-                axis.plot(epochs, values, style, markersize=3, label=part, color=PART_COLOURS[part])
+                axis.plot(epochs, history[prefix + what], style, markersize=3, label=part, color=PART_COLOURS[part])
         if best_epoch:
             axis.axvline(best_epoch, color="grey", linewidth=1, label="best on validation")
         axis.set(xlabel="epoch", ylabel=what, ylim=(0, 1.02 if what == "accuracy" else None))
