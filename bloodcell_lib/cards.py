@@ -42,11 +42,9 @@ class DataCard:
     def differences(self, counts: Counter[tuple[str, str]]) -> list[str]:
         """Return what differs from `counts`, images per (part, class), in the parts that were found."""
         parts = {part for part, _ in counts}
-        expected = Counter(
-            {(p, c): n for p in parts for c, n in zip(self.classes, self.counts.get(p, ()), strict=False)}
-        )
-        differ = sorted(what for what in {*expected, *counts} if expected[what] != counts[what])
-        return [f"{' '.join(what)}: {expected[what]} expected, {counts[what]} found" for what in differ]
+        expected = {(p, c): n for p in parts for c, n in zip(self.classes, self.counts.get(p, ()), strict=False)}
+        differ = sorted(what for what in {*expected, *counts} if expected.get(what, 0) != counts[what])
+        return [f"{' '.join(what)}: {expected.get(what, 0)} expected, {counts[what]} found" for what in differ]
 
 
 _CARDS: dict[str, DataCard] = {}

@@ -154,9 +154,8 @@ def describe(data: str | os.PathLike | None = None) -> Index:
     tables = _tables(source, card)
     photos, why = _photos(tables, entries, own=tables is source)
     scenes = _scenes(tables) if photos else {}
-    digest = hashlib.sha256()
-    for entry in entries:
-        digest.update(f"{entry.key} {entry.size} {entry.crc:08x}\n".encode(errors="surrogateescape"))
+    listing = "".join(f"{entry.key} {entry.size} {entry.crc:08x}\n" for entry in entries)
+    digest = hashlib.sha256(listing.encode(errors="surrogateescape"))
     return Index(source, entries, classes, name, digest.hexdigest()[:16], photos, scenes, why, card)
 
 
@@ -184,11 +183,8 @@ def locate(data: str | os.PathLike | None = None) -> Path:
 
 
 def cache_dir() -> Path:
-    """Return the folder of decoded images: BLOODCELL_CACHE, or one in the user's cache folder."""
-    folder = Path(os.environ.get("BLOODCELL_CACHE") or platformdirs.user_cache_dir("bloodcell"))
-    with explaining(folder, "the cache folder cannot be made", "Set BLOODCELL_CACHE to another one", OSError):
-        folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    """Return the folder of decoded images, which need not exist: BLOODCELL_CACHE, or one in the user's cache folder."""
+    return Path(os.environ.get("BLOODCELL_CACHE") or platformdirs.user_cache_dir("bloodcell"))
 
 
 def photographs(
@@ -243,9 +239,8 @@ def _place(card: DataCard) -> Path | None:
     folders = [Path.cwd() / "data", Path.cwd().parent / "data", files.shipped("data")]
     found = [folder / place for folder in folders for place in card.places]
     if card.kaggle:
-        user, name, *version = card.kaggle.split("/")
         cache = Path(os.environ.get("KAGGLEHUB_CACHE") or Path.home() / ".cache/kagglehub")
-        copy = cache.joinpath("datasets", user, name, *version)
+        copy = cache / "datasets" / card.kaggle
         if copy.parents[1].joinpath(f"{copy.name}.complete").exists():  # kagglehub's mark; without it, half unpacked
             found.append(copy)
     return next((place for place in found if place.exists()), None)
@@ -279,14 +274,13 @@ def _recognised(source: Source, entries: list[Entry], wanted: DataCard | None) -
     """
     counts = Counter((entry.split, entry.label) for entry in entries)
     keys, has_table = [entry.key for entry in entries], source.find(PHOTOS) is not None
-    known = [wanted] if wanted else [cards.get(name) for name in cards.names()]
-    wrong = {card.name: card.differences(counts) for card in known if wanted or card.could_be(keys, has_table)}
-    if whole := next((name for name in wrong if not wrong[name]), None):
-        return cards.get(whole)
-    for card in map(cards.get, wrong):
+    known = [wanted] if wanted else [card for card in map(cards.get, cards.names()) if card.could_be(keys, has_table)]
+    for card in sorted(known, key=lambda card: bool(card.differences(counts))):  # first those that are whole
+        if not (wrong := card.differences(counts)):
+            return card
         claimed = card.keys and not has_table and {label for _, label in counts} == set(card.classes)
         advice = "Unpack or download it again (to use fewer images, give a limit)"
-        fault = f"looks like the set {card.name}, but is not whole: {'; '.join(wrong[card.name])}. {advice}"
+        fault = f"looks like the set {card.name}, but is not whole: {'; '.join(wrong)}. {advice}"
         refuse(source.root, {fault: claimed or card is wanted})
     return None
 
@@ -327,8 +321,8 @@ def _photos(tables: Source, entries: list[Entry], own: bool) -> tuple[dict[str, 
     if not (path := tables.find(PHOTOS)):
         return {}, f"{tables.root} has no {PHOTOS} (columns split,class,file,photograph). Add one"
     table, where = _table(tables, path, ["split", "class", "file", "photograph"]), f"{tables.root}/{path}"
-    table.index = pd.Index((table["split"] + "/" + table["class"] + "/" + table["file"]).str.lstrip("/"), name="key")
-    table = table[~table.reset_index().duplicated(["key", "photograph"]).to_numpy()]
+    table["key"] = (table["split"] + "/" + table["class"] + "/" + table["file"]).str.lstrip("/")
+    table = table.drop_duplicates(["key", "photograph"]).set_index("key")
     for key in table.index[table.index.duplicated()]:
         raise DatasetError(f"{where}: names two photographs for {key}. Keep the correct row.")
     crcs = pd.Series({entry.key: f"{entry.crc:08x}" for entry in entries})

@@ -134,11 +134,9 @@ def open_source(path: str | os.PathLike) -> Source:
     advice = f"Expected {layouts}. Check the spelling and your permission (chmod -R u+rX), or download it again"
     with explaining(path, "cannot be read as a folder or a whole zip", advice, *kinds):
         place = Path(path).expanduser()
-        if place.is_dir():
-            return _folder(place)
-        if not place.is_file():
+        if not (place.is_dir() or place.is_file()):
             raise FileNotFoundError("no such file or folder")
-        return _zip(place)
+        return _folder(place) if place.is_dir() else _zip(place)
 
 
 def read(
@@ -260,14 +258,13 @@ def _misnamed(root: Path, archive: zipfile.ZipFile) -> str:
 
 def _refuse_unsafe(root: Path, member: zipfile.ZipInfo) -> None:
     name, packed, full = member.filename.replace("\\", "/"), member.compress_size, member.file_size
-    parts, methods = name.split("/"), (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+    parts, most = name.split("/"), min(MAX_BYTES, max(2**20, MAX_RATIO * packed))
     faults = {
         "points outside the archive": not parts[0] or ":" in parts[0] or ".." in parts,
         "has a name that is too long for any disk": len(name) > MAX_NAME or len(parts) > MAX_DEPTH + 1,
-        "is packed by an unusual method": member.compress_type not in methods,
+        "is packed by an unusual method": member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED),
         "is a link, not a file": stat.S_ISLNK(member.external_attr >> 16),
-        f"would unpack from {packed:,} to {full:,} bytes, as a decompression bomb does": full > MAX_BYTES
-        or full > max(2**20, MAX_RATIO * packed),
+        f"would unpack from {packed:,} to {full:,} bytes, as a decompression bomb does": full > most,
     }
     advice = "Use the original archive, or pack it again with deflate"
     refuse(root, {f"its entry {name[:80]!r} {fault}. {advice}": applies for fault, applies in faults.items()})

@@ -81,25 +81,23 @@ def cost(network: keras.Model, protocol: Protocol, data: Dataset) -> None:
 
     The backward pass costs about twice the forward pass, so an image costs three times its multiply-adds per epoch.
     """
-    full = protocols.get("paper")
-    columns = {}
-    for title, recipe, images in (("full run", full, PAPER_IMAGES), ("this run", protocol, len(data.train))):
-        columns[title] = {
-            "image size": "{} × {}".format(*recipe.image_size),
-            "training images": f"{images:,}",
-            "batch size": recipe.batch_size,
-            "epochs": recipe.epochs,
-            "learning rate": recipe.learning_rate,
-            "multiply-adds": f"{_work(network, recipe, images):.1e}",
-        }
-    display(pd.DataFrame(columns))
+    full, images = protocols.get("paper"), len(data.train)
+    rows = {
+        "image size": ["{} × {}".format(*recipe.image_size) for recipe in (full, protocol)],
+        "training images": [f"{PAPER_IMAGES:,}", f"{images:,}"],
+        "batch size": [full.batch_size, protocol.batch_size],
+        "epochs": [full.epochs, protocol.epochs],
+        "learning rate": [full.learning_rate, protocol.learning_rate],
+        "multiply-adds": [f"{_work(network, *run):.1e}" for run in ((full, PAPER_IMAGES), (protocol, images))],
+    }
+    display(pd.DataFrame.from_dict(rows, "index", columns=["full run", "this run"]))
     less = {
         "smaller images": np.prod(protocol.image_size) < np.prod(full.image_size),
-        "fewer images": len(data.train) < PAPER_IMAGES,
+        "fewer images": images < PAPER_IMAGES,
         "fewer epochs": protocol.epochs < full.epochs,
     }
     reduced = ", ".join(what for what, so in less.items() if so) or "nothing"
-    times = _times(network, protocol, len(data.train))
+    times = _times(network, protocol, images)
     _say(f"The full run does {times:,.1f} times the work of this run. Reduced here: {reduced}.")
 
 
@@ -129,10 +127,8 @@ def report(record: Record, data: Dataset) -> None:
 
 def result(record: Record) -> None:
     """State the test accuracy with its interval, and what the interval is."""
-    ends, title = record.test["interval95"], models.card(record.model).title
-    accuracy, low, high, *covered = map(
-        _percent, (record.test["accuracy"], *ends["accuracy"], *(ends.get("coverage") or ()))
-    )
+    test, ends, title = record.test, record.test["interval95"], models.card(record.model).title
+    accuracy, low, high, *covered = map(_percent, (test["accuracy"], *ends["accuracy"], *(ends.get("coverage") or ())))
     tried = (
         " In simulations with the photographs of the archive's test set, such an interval of accuracy contained the "
         f"true value in {' to '.join(covered)} of the cases."
@@ -184,13 +180,11 @@ def beside_paper(record: Record, data: Dataset) -> None:
 def copies(record: Record, data: Dataset) -> None:
     """Say how many validation images have a copy in training, and how far validation is above test."""
     share = np.isin(data.validation.photos, data.train.photos).mean()
-    gap = record.validation["accuracy"] - record.test["accuracy"]
+    gap = 100 * (record.validation["accuracy"] - record.test["accuracy"])
     known = f"In this run, {_percent(share, 0)} of the validation images have a copy in the training images."
     unknown = "Which photograph is behind which image is not recorded for this set."
-    _say(
-        f"{known if data.photos_known else unknown} At the best epoch, validation accuracy minus test accuracy is "
-        f"{100 * gap:+.1f} points."
-    )
+    difference = f"At the best epoch, validation accuracy minus test accuracy is {gap:+.1f} points."
+    _say(f"{known if data.photos_known else unknown} {difference}")
 
 
 def class_maps(run: Run, record: Record, data: Dataset) -> None:

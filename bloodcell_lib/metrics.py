@@ -1,8 +1,9 @@
 """Metrics that say how well a classifier does, and how certain that is."""
 
-from itertools import combinations
+import json
 
 import numpy as np
+import pandas as pd
 from sklearn.metrics import brier_score_loss, confusion_matrix, log_loss
 
 METHOD = "Dirichlet by class, design effect of photographs"
@@ -17,8 +18,7 @@ def confusion(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
 
 def cross_entropy(labels: np.ndarray, probabilities: np.ndarray) -> float:
     """Return the mean over images of -log p(true class), in nats. Source: the paper, equation 6."""
-    exact = np.asarray(probabilities, np.float64)
-    return float(log_loss(labels, exact / exact.sum(1, keepdims=True), labels=range(exact.shape[1])))
+    return float(log_loss(labels, _shares(probabilities), labels=range(probabilities.shape[1])))
 
 
 def one_vs_rest(matrix: np.ndarray) -> dict[str, np.ndarray]:
@@ -49,8 +49,7 @@ def per_class(matrix: np.ndarray) -> dict[str, np.ndarray]:
     Returns:
         accuracy, precision, recall, f1: fractions (..., classes).
     """
-    count = one_vs_rest(matrix)
-    tp, tn, fp, fn = (count[name] for name in ("tp", "tn", "fp", "fn"))
+    tp, tn, fp, fn = one_vs_rest(matrix).values()
     return {
         "accuracy": _ratio(tp + tn, tp + tn + fp + fn),
         "precision": _ratio(tp, tp + fp),
@@ -168,8 +167,8 @@ def intervals(counts: np.ndarray, true: np.ndarray, level: float = 0.95, draws: 
 
     def ends(figure, drawn):
         low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
-        both = np.stack([np.minimum(low, figure), np.maximum(high, figure)], axis=-1)
-        return np.clip(both, 0, 1)  # rounding may pass 1 by a hair
+        # Rounding may pass 1 by a hair.
+        return np.stack([np.minimum(low, figure), np.maximum(high, figure)], axis=-1).clip(0, 1)
 
     return {
         "accuracy": ends(accuracy(matrix), accuracy(drawn)),
@@ -194,18 +193,14 @@ def calibration_error(labels: np.ndarray, probabilities: np.ndarray, bins: int =
         The error, 0 to 1.
     """
     confidence, correct = probabilities.max(1).astype(np.float64), probabilities.argmax(1) == labels
-    place = np.clip(
-        np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1
-    )  # a bin holds its upper edge, as in the source
+    place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)  # a bin holds its upper edge
     return float(np.abs(np.bincount(place, correct - confidence)).sum() / len(labels))
 
 
 def brier(labels: np.ndarray, probabilities: np.ndarray) -> float:
     """Return the mean squared distance between predicted and true probabilities, 0 to 2. Source: Brier 1950."""
-    exact = np.asarray(probabilities, np.float64)
-    return float(
-        brier_score_loss(labels, exact / exact.sum(1, keepdims=True), labels=range(exact.shape[1]), scale_by_half=False)
-    )
+    classes = range(probabilities.shape[1])
+    return float(brier_score_loss(labels, _shares(probabilities), labels=classes, scale_by_half=False))
 
 
 def summary(labels: np.ndarray, probabilities: np.ndarray, clusters: np.ndarray, unit: str) -> dict:
@@ -222,88 +217,24 @@ def summary(labels: np.ndarray, probabilities: np.ndarray, clusters: np.ndarray,
     """
     matrix = confusion(labels, probabilities)
     counts, true = by_photograph(labels, probabilities.argmax(1), clusters, len(matrix))
-    return _plain(
-        {
-            "loss": cross_entropy(labels, probabilities),
-            "brier": brier(labels, probabilities),
-            "calibration_error": calibration_error(labels, probabilities),
-            "accuracy": accuracy(matrix),
-            "confusion": matrix,
-            "per_class": per_class(matrix),
-            "macro": macro(matrix),
-            "per_photo": {
-                "accuracy": per_photo_accuracy(counts, true),
-                "count": np.bincount(true, minlength=len(matrix)),
-            },
-            "interval95": {
-                **intervals(counts, true),
-                "unit": unit,
-                "units": len(np.unique(clusters)),
-                "method": METHOD,
-                "coverage": COVERAGE if unit == "photo" else None,
-            },
-        }
-    )
-
-
-def compare(right: dict[str, np.ndarray], photos: np.ndarray) -> list[dict]:
-    """Test for each pair of models whether one classifies more images correctly than the other.
-
-    If the two were equally good, each photograph's difference could as well have had the other sign. Holm's
-    correction holds the chance of any false alarm over all pairs. Source: Holm 1979.
-
-    Args:
-        right: by model, whether each image was classified correctly (N,); all models on the same images in one order.
-        photos: the photograph of each image (N,).
-
-    Returns:
-        A row per pair: a, b, difference (accuracy of a minus that of b), p, p_holm.
-
-    Raises:
-        ValueError: the models were not tested on the same number of images.
-    """
-    lengths = {name: len(values) for name, values in right.items()}
-    if set(lengths.values()) - {len(photos)}:
-        raise ValueError(
-            f"models are compared on the same images: {len(photos)} photographs' names, but predictions of "
-            f"{lengths}. Compare models that were tested on one set."
-        )
-    photo = np.unique(photos, return_inverse=True)[1]
-    rows = []
-    for a, b in combinations(right, 2):
-        difference = np.bincount(photo, np.asarray(right[a], int) - np.asarray(right[b], int)).astype(int)
-        rows.append({"a": a, "b": b, "difference": difference.sum() / len(photos), "p": sign_flip(difference)})
-    corrected = holm(np.array([row["p"] for row in rows]))
-    return [_plain({**row, "p_holm": p}) for row, p in zip(rows, corrected, strict=True)]
-
-
-def sign_flip(difference: np.ndarray) -> float:
-    """Return the chance that random signs give a sum at least as far from 0 as the one observed.
-
-    The differences are whole numbers, so the distribution of the sum over all signs is found by adding one
-    difference after the other: exact for any number of them. Source: Pagano & Tritchler 1983.
-
-    Args:
-        difference: integers (photographs,).
-
-    Returns:
-        p, two-sided.
-    """
-    steps = np.abs(difference)[difference != 0]
-    reach = steps.sum()
-    chance = np.zeros(2 * reach + 1)
-    chance[reach] = 1
-    for step in steps:
-        chance = (np.roll(chance, step) + np.roll(chance, -step)) / 2  # the ends are still 0 when they come round
-    return float(min(1, chance[np.abs(np.arange(-reach, reach + 1)) >= abs(difference.sum())].sum()))
-
-
-def holm(p: np.ndarray) -> np.ndarray:
-    """Return p-values corrected for their number (tests,). Source: Holm 1979."""
-    order = np.argsort(p)
-    corrected = np.empty(len(p))
-    corrected[order] = np.minimum(1, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))
-    return corrected
+    found = {
+        "loss": cross_entropy(labels, probabilities),
+        "brier": brier(labels, probabilities),
+        "calibration_error": calibration_error(labels, probabilities),
+        "accuracy": accuracy(matrix),
+        "confusion": matrix,
+        "per_class": per_class(matrix),
+        "macro": macro(matrix),
+        "per_photo": {"accuracy": per_photo_accuracy(counts, true), "count": np.bincount(true, minlength=len(matrix))},
+        "interval95": {
+            **intervals(counts, true),
+            "unit": unit,
+            "units": len(np.unique(clusters)),
+            "method": METHOD,
+            "coverage": COVERAGE if unit == "photo" else None,
+        },
+    }
+    return json.loads(json.dumps(found, default=lambda array: array.tolist()))
 
 
 def format_interval(share: float, ends: list[float] | None, digits: int = 1) -> str:
@@ -322,20 +253,15 @@ def most_confident(labels: np.ndarray, probabilities: np.ndarray) -> list[int | 
     Returns:
         2 * classes rows: correct ones by true class, then wrong ones; None where there is none.
     """
-    predicted, confidence = probabilities.argmax(1), probabilities.max(1)
-    chosen = []
-    for correct in (True, False):
-        for label in range(probabilities.shape[1]):
-            found = np.flatnonzero((labels == label) & ((predicted == label) == correct))
-            chosen.append(int(found[confidence[found].argmax()]) if len(found) else None)
-    return chosen
+    answers = pd.DataFrame({"wrong": probabilities.argmax(1) != labels, "label": labels})
+    highest = answers.assign(confidence=probabilities.max(1)).groupby(["wrong", "label"])["confidence"].idxmax()
+    return [highest.get((wrong, label)) for wrong in (False, True) for label in range(probabilities.shape[1])]
+
+
+def _shares(probabilities: np.ndarray) -> np.ndarray:
+    exact = np.asarray(probabilities, np.float64)
+    return exact / exact.sum(1, keepdims=True)
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     return np.divide(part, whole, out=np.zeros(np.shape(whole)), where=whole > 0)
-
-
-def _plain(value):
-    if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
-    return np.asarray(value).tolist()

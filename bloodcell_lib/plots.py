@@ -1,8 +1,6 @@
 """Figures. Each function returns a Matplotlib figure; `show` displays it with an alternative text."""
 
-import base64
 import html
-import io
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -16,7 +14,6 @@ from bloodcell_lib.dataset import Part
 PALETTE = sns.color_palette("colorblind")
 PARTS = {"train": "", "validation": "val_", "test": "test_"}  # by the names that a history has
 PART_COLOURS = {"train": PALETTE[0], "validation": PALETTE[1], "test": PALETTE[2]}
-BOX_COLOURS = {"WBC": PALETTE[0], "RBC": PALETTE[3], "Platelets": PALETTE[2]}
 STEPS = ("convolution", "normalisation", "activation", "pooling", "join")
 STEP_COLOURS = dict(zip(STEPS, PALETTE, strict=False)) | {"data": PALETTE[7], "depthwise": PALETTE[9]}
 CENTRED: dict[str, Any] = {"ha": "center", "va": "center"}
@@ -27,12 +24,11 @@ def show(figure: Figure, alt: str) -> None:
 
     As HTML, because JupyterLab and nbconvert drop the alternative text of a plain picture.
     """
+    from IPython.core.pylabtools import print_figure
     from IPython.display import display
 
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=110)
+    picture = print_figure(figure, bbox_inches=None, base64=True, dpi=110)
     plt.close(figure)
-    picture = base64.b64encode(file.getvalue()).decode()
     tag = f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{picture}" style="max-width: 100%">'
     display({"text/html": tag, "text/plain": alt}, raw=True)
 
@@ -51,11 +47,10 @@ def grid(images: np.ndarray | list[np.ndarray], titles: list[str], columns: int 
     if len(images) != len(titles):
         raise ValueError(f"{len(images)} images and {len(titles)} titles: give one title per image.")
     rows = -(-len(images) // columns)
-    size = (2.6 * columns, 2.25 * rows)
-    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
-    for axis in axes.flat:
+    figure = plt.figure(figsize=(2.6 * columns, 2.25 * rows), layout="constrained")
+    for place, (image, title) in enumerate(zip(images, titles, strict=True), start=1):
+        axis = figure.add_subplot(rows, columns, place)
         axis.axis("off")
-    for axis, image, title in zip(axes.flat, images, titles, strict=False):
         axis.imshow(image)
         axis.set_title(title, fontsize=10)
     return figure
@@ -93,8 +88,7 @@ def diagram(steps: dict[str, tuple], arrows: list[tuple], size: tuple[float, flo
         axis.annotate("", tuple(head), tuple(tail), zorder=2, arrowprops=line | {"shrinkA": 1, "shrinkB": 1})
         if text:
             box = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"}
-            x, y = (tail + head) / 2
-            axis.text(x, y, text[0], fontsize=8, zorder=4, bbox=box, **CENTRED)
+            axis.text(*(tail + head) / 2, *text, fontsize=8, zorder=4, bbox=box, **CENTRED)
     x, y = np.array([step[:2] for step in steps.values()], float).T
     axis.set(xlim=(x.min() - 0.7, x.max() + 0.7), ylim=(y.min() - 0.5, y.max() + 0.5))
     return figure
@@ -108,21 +102,17 @@ def network(stages: list) -> Figure:
     Args:
         stages: rows of `models.cost.stages`.
     """
-    crowded, tallest = len(stages) >= 9, stages[0].shape[0]
+    crowded, shapes = len(stages) >= 9, [stage.shape for stage in stages]
     figure, (axis, below) = plt.subplots(2, 1, figsize=(11, 5), sharex=True, layout="constrained", height_ratios=(3, 2))
-    for place, stage in enumerate(stages):
-        is_map = len(stage.shape) == 3
-        height, width = np.sqrt(stage.shape[0] / tallest) if is_map else 0.04, 0.12 + 0.07 * np.log2(stage.shape[-1])
-        corner, colour = (place - width / 2, -height / 2), PALETTE[0 if is_map else 4]
-        axis.add_patch(plt.Rectangle(corner, width, height, alpha=0.75, color=colour))
-        text = "×".join(map(str, stage.shape))
-        axis.text(place, height / 2 + 0.04, text, ha="center", va="bottom", fontsize=8, rotation=60 * crowded)
+    heights = np.array([np.sqrt(shape[0] / shapes[0][0]) if len(shape) == 3 else 0.04 for shape in shapes])
+    widths = [0.12 + 0.07 * np.log2(shape[-1]) for shape in shapes]
+    colours = [PALETTE[0 if len(shape) == 3 else 4] for shape in shapes]
+    maps = axis.bar(range(len(stages)), heights, widths, -heights / 2, color=colours, alpha=0.75)
+    axis.bar_label(maps, ["×".join(map(str, shape)) for shape in shapes], padding=4, fontsize=8, rotation=60 * crowded)
     axis.set(ylim=(-0.55, 0.95))
     axis.axis("off")
-    shares = pd.DataFrame(
-        [stage[2:] for stage in stages], [stage.name for stage in stages], ["weights", "multiply-adds"]
-    )
-    (100 * shares / shares.sum()).plot.bar(ax=below, width=0.76, color=PALETTE[1:3], ylabel="share in %")
+    shares = pd.DataFrame(stages, columns=["stage", "shape", "weights", "multiply-adds"]).set_index("stage").iloc[:, 1:]
+    (100 * shares / shares.sum()).plot.bar(ax=below, width=0.76, color=PALETTE[1:3], xlabel="", ylabel="share in %")
     below.set_xticks(range(len(stages)), shares.index, rotation=45 * crowded, ha="right" if crowded else "center")
     below.legend(frameon=False)
     sns.despine(ax=below)
@@ -147,52 +137,6 @@ def overlay_heatmap(images: list, maps: list, titles: list[str], columns: int = 
     return figure
 
 
-def boxes(photographs: list, columns: int = 2) -> Figure:
-    """Draw photographs with the boxes around white cells, red cells and platelets. Source: the paper, figure 7.
-
-    Args:
-        photographs: (name, image, boxes) as `dataset.photographs` returns them.
-        columns: photographs per row.
-    """
-    names, images, marked = zip(*photographs, strict=True)
-    figure = grid(list(images), list(names), columns)
-    figure.set_size_inches(4.8 * columns, 3.9 * -(-len(photographs) // columns))
-    legend = {}
-    for axis, found in zip(figure.axes, marked, strict=False):
-        for what, left, top, right, bottom in found:
-            line = {"fill": False, "linewidth": 1.6, "edgecolor": BOX_COLOURS.get(what, "black"), "label": what}
-            legend[what] = axis.add_patch(plt.Rectangle((left, top), right - left, bottom - top, **line))
-    figure.legend(handles=[legend[what] for what in sorted(legend)], loc="outside lower center", ncols=3, frameon=False)
-    return figure
-
-
-def distributions(images: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> Figure:
-    """Draw the spread of mean red, green and blue for each class, before and after normalisation.
-
-    Source: the paper, section 3.1, "normalisation distribution testing". Standardised: each image minus
-    its own mean, divided by its own standard deviation, over pixels and channels.
-
-    Args:
-        images: uint8 (N, height, width, 3).
-        labels: class of each image (N,).
-        classes: names by label.
-    """
-    means = np.array([image.mean((0, 1)) for image in images])
-    spread = np.array([max(image.std(), 1e-6) for image in images])  # image by image: all at once takes gigabytes
-    scaled = (means - means.mean(1, keepdims=True)) / spread[:, None]
-    names = [classes[label].capitalize() for label in labels]
-    columns = ["red", "green", "blue"]
-    frames = [pd.DataFrame(values, columns=columns).assign(name=names) for values in (means, scaled)]
-    frame = pd.concat(frames, keys=["pixels 0 to 255", "standardised"], names=["scale", None]).reset_index(0)
-    frame = frame.melt(["scale", "name"], columns, "channel", "image mean")
-    facets = {"row": "scale", "col": "channel", "facet_kws": {"sharex": "row", "sharey": "row"}}
-    look = {"palette": PALETTE[: len(classes)], "common_norm": False, "warn_singular": False}
-    panels = sns.displot(frame, x="image mean", hue="name", kind="kde", height=2.5, aspect=1.2, **facets, **look)
-    panels.set_titles("{col_name}, {row_name}", size=9)
-    panels.legend.set_title(None)
-    return panels.figure
-
-
 def curves(history: dict[str, list[float]], best_epoch: int | None = None) -> Figure:
     """Draw loss and accuracy of train, validation and test by epoch. Source: the paper, figures 8 and 9.
 
@@ -205,8 +149,7 @@ def curves(history: dict[str, list[float]], best_epoch: int | None = None) -> Fi
     for axis, what in zip(axes, ("loss", "accuracy"), strict=True):
         for (part, prefix), style in zip(PARTS.items(), ("o-", "o--", "o:"), strict=True):
             if prefix + what in history:
-                values = history[prefix + what]
-                axis.plot(epochs, values, style, markersize=3, label=part, color=PART_COLOURS[part])
+                axis.plot(epochs, history[prefix + what], style, markersize=3, label=part, color=PART_COLOURS[part])
         if best_epoch:
             axis.axvline(best_epoch, color="grey", linewidth=1, label="best on validation")
         axis.set(xlabel="epoch", ylabel=what, ylim=(0, 1.02 if what == "accuracy" else None))

@@ -179,9 +179,8 @@ def parameters(matrix: np.ndarray) -> tuple[int, float, float]:
     mirrored = int(np.linalg.det(matrix[:, :2]) < 0)
     turned = np.diag([1 - 2 * mirrored, 1]) @ matrix[:, :2]
     rotation = np.arctan2(-turned[0, 1], turned[1, 1])  # the shear leaves the second axis alone
-    cosine, sine = np.cos(rotation), np.sin(rotation)
-    sheared = np.array([[cosine, sine], [-sine, cosine]]) @ turned[:, 0]
-    return mirrored, float(np.degrees(rotation)), float(np.arctan2(-sheared[1], sheared[0]))
+    shear = rotation - np.arctan2(turned[1, 0], turned[0, 0])
+    return mirrored, float(np.degrees(rotation)), float(np.angle(np.exp(1j * shear)))  # from -pi to pi
 
 
 def best(fits: Iterable[Fit | None]) -> Fit | None:

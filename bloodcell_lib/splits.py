@@ -8,8 +8,6 @@ from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 
 from bloodcell_lib.images import DatasetError, explaining, refuse
 
-FOLD = re.compile(r"fold:([1-9]\d*)/([1-9]\d*)")
-
 
 def fold_of(split: str) -> tuple[int, int] | None:
     """Return (K, N) of "fold:K/N", or None for "image" and "photo".
@@ -19,7 +17,7 @@ def fold_of(split: str) -> tuple[int, int] | None:
     """
     if split in ("image", "photo"):
         return None
-    found = FOLD.fullmatch(split) if isinstance(split, str) else None
+    found = re.fullmatch(r"fold:([1-9]\d*)/([1-9]\d*)", split) if isinstance(split, str) else None
     if not found:
         raise DatasetError(f"split={split!r} is unknown. Choose 'image', 'photo' or 'fold:K/N', such as 'fold:1/5'.")
     fold, folds = map(int, found.groups())
@@ -53,25 +51,25 @@ def split(
     Raises:
         DatasetError: a class has too few images or photographs.
     """
-    simple, usable = parts == "TEST_SIMPLE", (photos != "") | (name == "image")
-    every = np.flatnonzero(usable & ~simple)
-    rows = {"simple": np.flatnonzero(simple)}
-    if fold := fold_of(name):
-        place, folds = fold
-        after = (_folds(every, labels, photos, scenes, folds, seed) - place + 1) % folds
+    usable = (photos != "") | (name == "image")
+    every = np.flatnonzero(usable & (parts != "TEST_SIMPLE"))
+    rows = {"simple": np.flatnonzero(parts == "TEST_SIMPLE")}
+    if found := fold_of(name):
+        fold, folds = found
+        after = (_folds(labels[every], photos[every], scenes[every], folds, seed) - fold + 1) % folds
         return rows | {"train": every[after > 1], "validation": every[after == 1], "test": every[after == 0]}
 
-    def held_out(rows: np.ndarray, seed: int) -> np.ndarray:
-        by_image = name == "image"
-        return _fifth(rows, labels, seed) if by_image else _folds(rows, labels, photos, scenes, 5, seed) == 0
+    def divided(rows: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        of = labels[rows], photos[rows], scenes[rows]
+        out = _fifth(labels[rows], seed) if name == "image" else _folds(*of, 5, seed) == 0
+        return rows[~out], rows[out]
 
     if (parts == "").all():  # no parts of its own: the same test set for every seed
-        out = held_out(every, 0)
-        rest, test = every[~out], every[out]
+        rest, test = divided(every, 0)
     else:
         rest, test = np.flatnonzero(usable & (parts == "TRAIN")), np.flatnonzero(parts == "TEST")
-    out = held_out(rest, seed)
-    return rows | {"train": rest[~out], "validation": rest[out], "test": test}
+    train, validation = divided(rest, seed)
+    return rows | {"train": train, "validation": validation, "test": test}
 
 
 def subsample(rows: np.ndarray, labels: np.ndarray, limit: int | None, seed: int) -> np.ndarray:
@@ -92,23 +90,22 @@ def subsample(rows: np.ndarray, labels: np.ndarray, limit: int | None, seed: int
     return np.sort(rank.sort_values(kind="stable").index[:limit].to_numpy())
 
 
-def _fifth(rows: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:
-    """Return whether each row is held out (N,)."""
+def _fifth(labels: np.ndarray, seed: int) -> np.ndarray:
+    """Return whether each image is held out (N,)."""
+    every = np.arange(len(labels))
     advice = "Each class needs at least two images, and the held-out fifth at least one per class"
     with explaining("split='image'", "too few images for 80/20 by class", advice, ValueError):
-        _, out = train_test_split(np.arange(len(rows)), test_size=0.2, random_state=seed, stratify=labels[rows])
-    return np.isin(np.arange(len(rows)), out)
+        _, out = train_test_split(every, test_size=0.2, random_state=seed, stratify=labels)
+    return np.isin(every, out)
 
 
-def _folds(
-    rows: np.ndarray, labels: np.ndarray, photos: np.ndarray, scenes: np.ndarray, folds: int, seed: int
-) -> np.ndarray:
-    """Return the fold of each row (N,), from 0.
+def _folds(labels: np.ndarray, photos: np.ndarray, scenes: np.ndarray, folds: int, seed: int) -> np.ndarray:
+    """Return the fold of each image (N,), from 0.
 
     Photographs, not their copies, are spread evenly; those of one scene stay together.
     """
-    _, first, photo = np.unique(photos[rows], return_index=True, return_inverse=True)
-    labels, scenes, fold = labels[rows][first], scenes[rows][first], np.zeros(len(first), int)
+    _, first, photo = np.unique(photos, return_index=True, return_inverse=True)
+    labels, scenes, fold = labels[first], scenes[first], np.zeros(len(first), int)
     few = min((len(set(scenes[labels == label])) for label in np.unique(labels)), default=0)
     advice = f"each of {folds} folds needs at least one of every class. Use fewer folds, or split='image'"
     refuse("too few photographs", {f"a class has {few} different scenes, and {advice}": few < folds})

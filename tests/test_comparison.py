@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 from made import CLASSES, LABELS, PHOTOS, record
 from matplotlib import pyplot as plt
 
@@ -247,6 +248,59 @@ def test_pairs(found):
 def test_two_networks_are_one_pair(found):
     tests = comparison.pairwise(comparison.predictions(found[:2]))
     assert len(texts(comparison.pair_figure(tests).axes[0])) == 1
+
+
+def test_sign_flips_are_those_of_scipy():
+    rng = np.random.default_rng(4)
+    for count in (2, 5, 9, 12):
+        difference = rng.integers(-8, 12, count)
+        exact = scipy.stats.permutation_test((difference,), np.sum, permutation_type="samples", n_resamples=np.inf)
+        assert comparison.sign_flip(difference) == pytest.approx(exact.pvalue)
+    difference = rng.integers(-40, 60, 71)
+    many = scipy.stats.permutation_test((difference,), np.sum, permutation_type="samples", n_resamples=20_000, rng=0)
+    assert comparison.sign_flip(difference) == pytest.approx(many.pvalue, abs=0.01)
+    assert comparison.sign_flip(np.zeros(5, int)) == 1
+    assert comparison.sign_flip(np.full(10, 3)) == pytest.approx(2 / 2**10)
+
+
+def test_holm_by_hand():
+    assert comparison.holm(np.array([0.04, 0.01, 0.03, 0.9])) == pytest.approx([0.09, 0.04, 0.09, 0.9])
+    assert comparison.holm(np.array([0.6, 0.7])).tolist() == [1, 1]
+
+
+def answered(rng, accuracies, photos=71, copies=35):
+    """Models that are right on all or most copies of a photograph, or on few."""
+    accuracies = np.array(accuracies)
+    share = rng.beta(accuracies / 2, (1 - accuracies) / 2, (photos, len(accuracies)))
+    right = rng.random((photos, copies, len(accuracies))) < share[:, None]
+    return {name: right[..., n].ravel() for n, name in enumerate("abcd"[: len(accuracies)])}, np.repeat(
+        np.arange(photos), copies
+    )
+
+
+def test_equal_models_are_rarely_told_apart():
+    rng = np.random.default_rng(5)
+    alarms = [min(row["p_holm"] for row in comparison.compare(*answered(rng, [0.8] * 4))) < 0.05 for _ in range(300)]
+    plain = [min(row["p"] for row in comparison.compare(*answered(rng, [0.8] * 4))) < 0.05 for _ in range(100)]
+    assert np.mean(alarms) < 0.05 + 2 * np.sqrt(0.05 * 0.95 / 300)
+    assert np.mean(plain) > 0.1  # without the correction the six pairs cry wolf
+
+
+def test_a_real_difference_is_found():
+    right, photos = answered(np.random.default_rng(6), [0.95, 0.94, 0.6])
+    found = {(row["a"], row["b"]): row for row in comparison.compare(right, photos)}
+    assert list(found) == [("a", "b"), ("a", "c"), ("b", "c")]
+    assert found["a", "c"]["difference"] == pytest.approx(right["a"].mean() - right["c"].mean())
+    assert found["a", "c"]["p_holm"] < 0.01 < 0.1 < found["a", "b"]["p_holm"]
+    assert found["a", "c"]["p"] <= found["a", "c"]["p_holm"]
+    by_image = comparison.compare(right, np.arange(len(photos)))
+    assert by_image[1]["p"] < found["a", "c"]["p"]  # copies taken for images: a difference looks surer than it is
+
+
+def test_answers_of_different_length_are_refused():
+    right, photos = answered(np.random.default_rng(7), [0.8, 0.8])
+    with pytest.raises(ValueError, match="2485 photographs.*'b': 2484"):
+        comparison.compare(right | {"b": right["b"][:-1]}, photos)
 
 
 # The choice

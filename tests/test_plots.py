@@ -1,6 +1,9 @@
 """Figures show what they are given, and carry an alternative text."""
 
+from pathlib import Path
+
 import matplotlib
+import nbformat
 import numpy as np
 import pytest
 
@@ -12,6 +15,7 @@ from bloodcell_lib.models.cost import Stage  # noqa: E402
 
 CLASSES = ("EOSINOPHIL", "LYMPHOCYTE", "MONOCYTE", "NEUTROPHIL")
 
+NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "00_dataset.ipynb"
 IMAGES = np.random.default_rng(0).integers(0, 255, (12, 6, 8, 3), np.uint8)
 HISTORY = {f"{p}{w}": [0.9, 0.5, 0.7] for p in ("", "val_", "test_") for w in ("loss", "accuracy")}
 
@@ -31,8 +35,19 @@ def test_grid_shows_each_image_under_its_title():
         plots.grid(IMAGES[:5], ["a", "b"])
 
 
+def from_the_notebook(*names: str):
+    """Run the imports of the notebook on the data and the cells that define some functions; return the last one."""
+    wanted = ("from bloodcell_lib import dataset", *(f"def {name}(" for name in names))
+    cells, namespace = nbformat.read(NOTEBOOK, as_version=4).cells, {}
+    for cell in cells:
+        if cell.cell_type == "code" and any(text in cell.source for text in wanted):
+            exec(cell.source, namespace)
+    return namespace[names[-1]]
+
+
 def test_boxes_are_where_they_are_given():
-    figure = plots.boxes([("one", IMAGES[0], [("WBC", 1, 2, 4, 5), ("RBC", 0, 0, 2, 2)])], columns=1)
+    draw_boxes = from_the_notebook("draw_boxes")
+    figure = draw_boxes([("one", IMAGES[0], [("WBC", 1, 2, 4, 5), ("RBC", 0, 0, 2, 2)])], columns=1)
     first = figure.axes[0].patches[0]
     assert (first.get_x(), first.get_y(), first.get_width(), first.get_height()) == (1, 2, 3, 3)
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["RBC", "WBC"]
@@ -42,7 +57,8 @@ def test_distributions_peak_where_the_means_are():
     labels = np.arange(40) % 4
     noise = np.random.default_rng(0).integers(0, 20, (40, 6, 8, 3))
     images = (noise + 50 * labels[:, None, None, None]).astype("uint8")
-    figure = plots.distributions(images, labels, CLASSES)
+    draw_distributions = from_the_notebook("colour_means", "draw_distributions")
+    figure = draw_distributions(images, labels, CLASSES)
     assert [axis.get_title() for axis in figure.axes[:2]] == ["red, pixels 0 to 255", "green, pixels 0 to 255"]
     assert figure.axes[3].get_title() == "red, standardised"
     peaks = sorted(line.get_xdata()[line.get_ydata().argmax()] for line in figure.axes[0].lines)

@@ -7,8 +7,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from bloodcell_lib import files, metrics, models, plots, records
-from bloodcell_lib.command import tables
+from bloodcell_lib import files, models, plots, records
+from bloodcell_lib.command import comparison, tables
 from bloodcell_lib.records import Record
 
 PAGE = """# Measured results
@@ -160,7 +160,7 @@ def same_images(found: list[Record]) -> str:
         for kept, row in zip(answers, rows, strict=True)
     ]
     photos = answers[0]["validation_photos"][rows[0]]
-    (test,) = metrics.compare(dict(zip("ab", correct, strict=True)), photos)
+    (test,) = comparison.compare(dict(zip("ab", correct, strict=True)), photos)
     met, new = (f"{100 * values.mean():.1f} %" for values in correct)
     return (
         f"{len(paths)} images are in both validation sets. The network that was trained on copies of their photographs "
