@@ -4,6 +4,7 @@ import os
 import platform
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +16,85 @@ try:
 finally:
     os.dup2(stderr, 2)
     os.close(stderr)
+
+
+class WholeBatches(keras.distribution.DataParallel):
+    """Data parallelism on JAX that hands every device the whole batch; `shard` divides what can be divided.
+
+    Keras 3.15 lays out every batch of an epoch as the first one, and raises where the last cannot be divided so.
+    """
+
+    def get_data_layout(self, data_shape: tuple) -> keras.distribution.TensorLayout:
+        return keras.distribution.TensorLayout([None] * len(data_shape), self.device_mesh)
+
+
+def distribute() -> int:
+    """Train on as many devices of this machine as the variable `BLOODCELL_DEVICES` says: a number, or "all".
+
+    Every device keeps a copy of all variables, so this precedes them, and has a share of every batch. Losses, metrics,
+    gradients and batch statistics are those of one device, whatever the batch's size. Not equal is what is random on
+    TensorFlow: dropout and augmentation repeat the numbers of the first device's share for each other share.
+
+    Returns:
+        How many devices are used: one, where the variable is not set.
+
+    Raises:
+        ValueError: the variable says something else, or more than there are.
+    """
+    wanted = os.environ.get("BLOODCELL_DEVICES") or "1"
+    if wanted == "1":
+        return 1
+    found, name = keras.distribution.list_devices(), keras.backend.backend()
+    number = len(found) if wanted == "all" else int(wanted) if wanted.isdecimal() else 0
+    if not 1 <= number <= len(found):
+        seen = f"{name} sees {len(found)} here ({', '.join(found)})"
+        raise ValueError(f"BLOODCELL_DEVICES is {wanted!r}, and {seen}: give a number from 1 to {len(found)}, or all.")
+    if number > 1 and name == "jax":
+        keras.distribution.set_distribution(WholeBatches(devices=found[:number]))
+    elif number > 1:
+        import tensorflow as tf
+
+        tf.distribute.experimental_set_strategy(tf.distribute.MirroredStrategy(found[:number]))
+    return number
+
+
+devices = distribute()
+mirrored = devices > 1 and keras.backend.backend() == "tensorflow"
+
+
+def shard(images: Any) -> Any:
+    """Return a batch divided among JAX's devices, or whole on each of them if it cannot be: the results are equal."""
+    distribution = keras.distribution.distribution()
+    if distribution is None or images.shape[0] is None or images.shape[0] % devices:
+        return images
+    layout = keras.distribution.DataParallel.get_data_layout(distribution, images.shape)
+    return keras.distribution.distribute_tensor(images, layout)
+
+
+def weigh(loss: Any, labels: Any) -> Any:
+    """Return the mean loss of a replica's images as it is, with its gradient weighted by their share of the batch.
+
+    TensorFlow's strategy takes the replicas' gradients alike, however few images of the last batch one of them has.
+    """
+    if not mirrored:
+        return loss
+    import tensorflow as tf
+
+    replica, count = tf.distribute.get_replica_context(), tf.cast(tf.shape(labels)[0], loss.dtype)
+    if replica is None:  # Keras builds, and computes nothing
+        return loss
+    share = devices * count / replica.all_reduce(tf.distribute.ReduceOp.SUM, count)
+    return tf.stop_gradient(loss) + share * (loss - tf.stop_gradient(loss))
+
+
+def synchronize(network: keras.Model, together: bool = True) -> None:
+    """Let batch normalisation see the whole batch, where each of TensorFlow's replicas has a part of it.
+
+    Undo it before the network is saved: JAX does it unasked, and refuses a network that asks.
+    """
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.synchronized = together and mirrored
 
 
 def gpus() -> list[str]:
@@ -32,17 +112,21 @@ def gpus() -> list[str]:
 
 
 def device() -> str:
-    """Return what the numbers were computed on: the accelerators, or the processor and its cores."""
+    """Return what the numbers were computed on: the accelerators in use, or the processor and its cores."""
     if gpus():
-        return ", ".join(gpus())
+        return ", ".join(gpus()[:devices])
     info = Path("/proc/cpuinfo")
     name = re.search(r"model name\s*: (.+)", info.read_text()) if info.exists() else None
-    return f"{name[1].strip() if name else platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+    cores = f"{os.cpu_count()} cores" + f" as {devices} devices" * (devices > 1)
+    return f"{name[1].strip() if name else platform.processor() or platform.machine()}, {cores}"
 
 
 def jit() -> bool | str:
-    """Return Keras' `jit_compile`: automatic, but off on TensorFlow without a GPU, where XLA halves the speed."""
-    return False if keras.backend.backend() == "tensorflow" and not gpus() else "auto"
+    """Return Keras' `jit_compile`: automatic, but off on TensorFlow without a GPU, where XLA halves the speed.
+
+    It is off on several, too: XLA does not compile what goes between them.
+    """
+    return False if keras.backend.backend() == "tensorflow" and (devices > 1 or not gpus()) else "auto"
 
 
 def start_fast() -> None:

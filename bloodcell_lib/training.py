@@ -106,6 +106,7 @@ def fit(
                 state,
             ],
         )
+        backend.synchronize(network, False)
         return state.finish()
 
 
@@ -125,10 +126,11 @@ def evaluate(run: Run, data: Dataset) -> Record:
     """
     if (data.fingerprint, data.sizes) != (run.fingerprint, run.sizes):
         raise ValueError(f"{run.name} was trained on other data than {data.name}: evaluate it on the same.")
-    run.network.compile(jit_compile=backend.jit())
-    answers = _predict(run.network, data.validation, "validation_")
+    network = parallel(run.network)
+    network.compile(jit_compile=backend.jit())
+    answers = _predict(network, data.validation, "validation_")
     start = perf_counter()  # of test, the second: the first one also compiles
-    answers |= _predict(run.network, data.test)
+    answers |= _predict(network, data.test)
     per_image = (perf_counter() - start) / len(data.test)
     answers["unseen"] = ~np.isin(data.test.scenes, np.union1d(data.train.scenes, data.validation.scenes))
     return _record(run, data, answers, per_image)
@@ -139,24 +141,45 @@ def for_training(network: keras.Model, protocol: Protocol) -> keras.Model:
 
     The variables are shared; what is kept is the network alone.
     """
+    backend.synchronize(network)
     if protocol.norm_momentum is not None:
         for layer in network.layers:
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.momentum = protocol.norm_momentum
     heads, weight = models.auxiliary(network)
     if not (protocol.augmentation or heads):
-        return network
+        return parallel(network)
     x = inputs = keras.Input(network.input_shape[1:])
     for name in protocol.augmentation:
         x = AUGMENTATION[name]()(x)
     if not heads:
-        return keras.Model(inputs, network(x), name=f"augmented_{network.name}")
+        return Parallel(inputs, network(x), name=f"augmented_{network.name}")
     model = WithAuxiliary(inputs, keras.Model(network.input, [network.output, *heads])(x))
     model.auxiliary_weight = weight
     return model
 
 
-class WithAuxiliary(keras.Model):
+def parallel(network: keras.Model) -> keras.Model:
+    """Return the network as it is on one device, and sharing its batches on several."""
+    return network if backend.devices == 1 else Parallel(network.input, network.output, name=network.name)
+
+
+class Parallel(keras.Model):
+    """A network whose batches several devices share, also those that they do not divide evenly."""
+
+    def call(self, inputs, training=None, mask=None):
+        return super().call(backend.shard(inputs), training=training, mask=mask)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        return backend.weigh(super().compute_loss(x, y, y_pred, sample_weight, training), y)
+
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        """Keras 3.15 learns a batch's shape from the replicas' mean batch, and raises where their sizes differ."""
+        if backend.mirrored:
+            self._symbolic_build(data_batch=(keras.KerasTensor(self.input_shape), keras.KerasTensor((None,), "int64")))
+
+
+class WithAuxiliary(Parallel):
     """A network whose further outputs add to the loss in training, and to nothing else.
 
     Source: Szegedy et al. 2015, section 5.
@@ -168,7 +191,7 @@ class WithAuxiliary(keras.Model):
         main, *heads = y_pred
         loss = super().compute_loss(x, y, main, sample_weight, training)
         for head in heads if training else ():
-            loss += self.auxiliary_weight * keras.ops.mean(keras.losses.sparse_categorical_crossentropy(y, head))
+            loss += self.auxiliary_weight * super().compute_loss(x, y, head, sample_weight, training)
         return loss
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
