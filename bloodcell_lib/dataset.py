@@ -6,6 +6,7 @@ import os
 import zlib
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -354,27 +355,23 @@ def _decoded(index: Index, image_size: tuple[int, int]) -> np.ndarray:
     """Return the memory map of all images, decoded now if no earlier run has done so."""
     height, width = image_size
     target = cache_dir() / f"{index.fingerprint}-{height}x{width}-v{images.DECODER}.npy"
-    shape = len(index.entries), height, width, 3
-    need = f"They need {np.prod(shape) / 2**20:,.0f} MiB; make room, or set BLOODCELL_CACHE to another folder"
+    need = f"{len(index.entries) * height * width * 3 / 2**20:,.0f} MiB: make room, or set BLOODCELL_CACHE elsewhere"
     with explaining(target.parent, "the decoded images cannot be kept there", need, OSError):
-        if (kept := _kept(target, shape)) is not None:  # reading needs no lock, and no right to write
+        if (kept := _kept(target)) is not None:  # reading needs no lock, and no right to write
             return kept
         with files.alone(target):
-            if _kept(target, shape) is None:
+            if _kept(target) is None:
                 _decode_all(index, image_size, target)
         return np.load(target, mmap_mode="r")
 
 
-def _kept(target: Path, shape: tuple[int, ...]) -> np.ndarray | None:
+def _kept(target: Path) -> np.ndarray | None:
     """Return the memory map left by an earlier run, unless it was damaged on disk or in a copy."""
-    try:
+    with suppress(FileNotFoundError, ValueError):
         held = np.memmap(target, np.uint8, "r").data
-        if zlib.crc32(held[:-CHECKSUM]) != int.from_bytes(held[-CHECKSUM:], "big"):
-            return None
-        kept = np.load(target, mmap_mode="r")
-    except (FileNotFoundError, EOFError, ValueError):
-        return None
-    return kept if kept.shape == shape and kept.dtype == np.uint8 else None
+        if zlib.crc32(held[:-CHECKSUM]) == int.from_bytes(held[-CHECKSUM:], "big"):
+            return np.load(target, mmap_mode="r")
+    return None
 
 
 def _decode_all(index: Index, image_size: tuple[int, int], target: Path) -> None:

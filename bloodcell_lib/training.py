@@ -309,7 +309,7 @@ class State(keras.callbacks.Callback):
                 kept = dict(file)
             if str(kept["identity"]) != self.identity:
                 raise ValueError("it is of a run with another recipe, data set, backend or code")
-            history, best = (json.loads(str(kept["history"])), [kept[f"best{n}"] for n in range(len(self.best))])
+            history, best = json.loads(str(kept["history"])), [kept[f"best{n}"] for n in range(len(self.best))]
             values = [kept[f"variable{place}"] for place in range(len(self.variables))]
         except Exception as error:  # whatever a file raises that was cut or flipped
             print(f"{self.path.name}: cannot be resumed ({error}); training starts at the first epoch.")
@@ -328,7 +328,6 @@ class State(keras.callbacks.Callback):
             self.best = self.network.get_weights()
         arrays = {f"variable{place}": keras.ops.convert_to_numpy(v) for place, v in enumerate(self.variables)}
         arrays |= {f"best{place}": value for place, value in enumerate(self.best)}
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         with files.replacing(self.path) as part:
             np.savez(part, identity=self.identity, history=json.dumps(self.history), **arrays)
 
