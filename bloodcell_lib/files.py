@@ -24,6 +24,9 @@ def replacing(path: Path) -> Iterator[Path]:
 
     Args:
         path: the file or folder to be. The temporary one has the same suffix, since some writers look at it.
+
+    Raises:
+        OSError: it cannot be written; the error names `path` also where the system does not, as on a full disk.
     """
     part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
@@ -32,6 +35,10 @@ def replacing(path: Path) -> Iterator[Path]:
             with open(part, "rb+") as file:
                 os.fsync(file.fileno())
         os.replace(part, path)
+    except OSError as error:
+        if error.errno and not error.filename:
+            error.filename = str(path)
+        raise
     finally:
         if part.is_dir():
             shutil.rmtree(part)
@@ -54,9 +61,7 @@ def alone(*targets: Path, wait: bool = True) -> Iterator[None]:
     try:
         lock = FileLock(folder / LOCKS / f"{targets[0].name}.lock", blocking=wait).acquire()
     except Timeout:
-        raise BusyError(
-            f"{targets[0]}: another process is at work on it. Wait for it, or use another folder."
-        ) from None
+        raise BusyError(f"{targets[0]}: another process works on it. Wait for it, or use another folder.") from None
     with lock:
         for target in targets:
             for left in folder.glob(f".{escape(target.stem)}.*.part{target.suffix}"):

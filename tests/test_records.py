@@ -1,8 +1,10 @@
 """Records: whole or not at all, and refused where they contradict themselves."""
 
+import errno
 import json
 import zipfile
 from dataclasses import replace
+from pathlib import Path
 
 import made
 import numpy as np
@@ -142,6 +144,50 @@ def test_damaged_or_missing_predictions_are_named(tmp_path, content):
     predictions.unlink() if content is None else predictions.write_bytes(content)
     with pytest.raises(RecordError, match=r"predictions\.npz: not the predictions of cnn"):
         Record.read(path).answers  # noqa: B018
+
+
+def flipped(path: Path, mark: bytes, offset: int, value: int) -> None:
+    """Change one byte behind the last mark in a file."""
+    content = bytearray(path.read_bytes())
+    content[content.rindex(mark) + offset] = value
+    path.write_bytes(content)
+
+
+HEADERS = {"of a later version": (6, 208), "encrypted": (8, 1), "of an unknown method": (10, 77)}  # of zip members
+
+
+@pytest.mark.parametrize("damage", HEADERS)
+@pytest.mark.parametrize("suffix", [".keras", ".predictions.npz"])
+def test_a_damaged_header_is_an_error_and_not_a_traceback(tmp_path, damage, suffix):
+    record = made.record(tmp_path)
+    path = record.write()
+    network_file(record)
+    flipped(tmp_path / (NAME + suffix), b"PK\x01\x02", *HEADERS[damage])
+    assert not records.is_done(path, record.identity)
+    if suffix != ".keras":
+        with pytest.raises(RecordError, match=r"predictions\.npz: not the predictions of cnn"):
+            Record.read(path).answers  # noqa: B018
+
+
+def test_the_name_of_a_damaged_member_does_not_break_the_line(tmp_path):
+    path = made.record(tmp_path).write()
+    predictions = tmp_path / f"{NAME}.predictions.npz"
+    content = bytearray(predictions.read_bytes())
+    place = content.rindex(b"unseen.npy")
+    content[place] = ord("\n")  # in the table of contents alone
+    predictions.write_bytes(content)
+    with pytest.raises(RecordError, match=r"is damaged") as caught:
+        Record.read(path).answers  # noqa: B018
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_full_disk_names_what_could_not_be_written(tmp_path):
+    path = tmp_path / "record.json"
+    with pytest.raises(OSError, match="No space left on device: '.*record.json'"), files.replacing(path):
+        raise OSError(errno.ENOSPC, "No space left on device")  # as NumPy and zipfile raise it, without a name
+    with pytest.raises(OSError, match="another.json"), files.replacing(path):
+        open(tmp_path / "another.json")
+    assert not list(tmp_path.iterdir())
 
 
 def network_file(record: Record) -> None:
