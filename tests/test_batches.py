@@ -21,8 +21,10 @@ import sys
 from pathlib import Path
 from bloodcell_lib import files
 from bloodcell_lib.command import cli
-files.shipped = lambda what: Path(sys.argv[1])
-sys.exit(cli.main(sys.argv[2:]))
+folder = Path(sys.argv[1])
+files.shipped = lambda what: folder
+del sys.argv[1]
+cli.script()
 """
 SLEEP = "import os, time; open(os.path.join(OUT, f'began-{SEED}'), 'w').write(str(os.getpid())); time.sleep(600)"
 
@@ -84,6 +86,17 @@ def test_an_interruption_ends_all_within_five_seconds(shelf, tmp_path, batch, ho
     assert not any(each.is_running() for each in (*kernels, *below))
     assert not list((tmp_path / "out").glob("02_last*-seed1*")), "nothing was begun after it"
     assert nbformat.read(tmp_path / "out/00_good-quick-seed0.ipynb", as_version=4).cells, "what ran is kept, whole"
+
+
+def test_an_interrupted_command_does_not_wait_for_what_is_taken_down_at_exit():
+    code = """
+import atexit, time
+from bloodcell_lib.command import cli
+atexit.register(time.sleep, 100)
+cli.data = lambda options: (_ for _ in ()).throw(KeyboardInterrupt)
+cli.script()"""
+    done = subprocess.run([sys.executable, "-c", code, "data"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 130 and "interrupted" in done.stderr
 
 
 def test_a_kernel_that_does_not_listen_is_killed(shelf, tmp_path, batch):  # noqa: F811

@@ -10,6 +10,7 @@ from bloodcell_lib import __version__
 
 DATA_HELP = "a zip, a folder, or the name of a known set (default: BLOODCELL_DATA, a downloaded archive, the sample)"
 MOST_SEEDS = 1000
+INTERRUPTED = 130  # as shells have it: 128, and the number of SIGINT
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -23,10 +24,19 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         print("bloodcell: interrupted; the same command resumes here.", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     except BrokenPipeError:  # `| head` has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+
+
+def script() -> None:
+    """Run a command as a process. One that was interrupted ends without taking TensorFlow down, which lasts seconds."""
+    if (status := main()) == INTERRUPTED:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
 
 
 def data(options: argparse.Namespace) -> int:

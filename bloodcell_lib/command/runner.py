@@ -199,6 +199,7 @@ class Crew:
         for each in found:
             with suppress(psutil.NoSuchProcess):
                 each.kill()
+        psutil.wait_procs(found, PATIENCE)
 
 
 def execute(
