@@ -146,10 +146,7 @@ class Record:
     def _read_answers(self) -> dict[str, np.ndarray]:
         path = self.folder / self.predictions
         try:
-            with np.load(path) as file:
-                if wrong := file.zip.testzip():  # NumPy does not check all of it
-                    raise ValueError(f"{wrong!r} is damaged")
-                _check_answers(self, answers := dict(file))
+            _check_answers(self, answers := files.read_arrays(path))
         except Exception as error:  # whatever a file raises that was cut or flipped
             raise RecordError(f"{path}: not the predictions of {self.name} ({error}). Run the model again.") from error
         return answers

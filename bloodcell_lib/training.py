@@ -305,8 +305,7 @@ class State(keras.callbacks.Callback):
 
     def _resume(self) -> None:
         try:
-            with np.load(self.path) as file:
-                kept = dict(file)
+            kept = files.read_arrays(self.path)
             if str(kept["identity"]) != self.identity:
                 raise ValueError("it is of a run with another recipe, data set, backend or code")
             history, best = json.loads(str(kept["history"])), [kept[f"best{n}"] for n in range(len(self.best))]

@@ -202,14 +202,30 @@ def test_jobs_divide_the_cores_and_take_the_gpus_in_turn(shelf, tmp_path, own_fo
 
 
 @pytest.mark.parametrize(
-    ("gpus", "cores", "gib", "jobs", "fit"),
-    [((), 2, 20, 9, 2), ((), 8, 9, 9, 2), ((), 8, 1, 9, 1), (("0", "1"), 16, 99, 9, 2), ((), 8, 99, 3, 3)],
+    ("gpus", "cores", "gib", "fit"), [((), 2, 20, 2), ((), 8, 9, 2), ((), 8, 1, 1), (("0", "1"), 16, 99, 2)]
 )
-def test_as_many_jobs_as_fit(monkeypatch, gpus, cores, gib, jobs, fit):
+def test_as_many_jobs_as_fit(monkeypatch, gpus, cores, gib, fit):
     monkeypatch.setattr(runner, "_cores", lambda: cores)
     monkeypatch.setattr(runner, "_gpus", lambda: gpus)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: type("", (), {"available": gib * 2**30}))
-    assert runner.fitting(jobs) == fit and runner.fitting(jobs, devices="all") == 1
+    assert runner.fitting() == fit and runner.fitting(devices="all") == 1
+
+
+def test_the_only_job_that_is_left_has_all_cores(shelf, tmp_path, own_folder, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(runner, "_cores", lambda: 8)
+    monkeypatch.setattr(runner, "_gpus", lambda: ())
+    arguments = ("--data", own_folder, "--out", tmp_path / "out", "--jobs", 2)
+    assert run("02", *arguments) == 0
+    notebook(shelf / "00_good.ipynb", SHOW)
+    assert run("00", "02", *arguments) == 0
+    assert "TF_NUM_INTRAOP_THREADS" not in shown(tmp_path, "00_good")
+
+
+def test_a_job_that_cannot_start_is_one_failure(shelf, tmp_path, own_folder, capsys):  # noqa: F811
+    (tmp_path / "out/00_good-quick-seed0.log").mkdir(parents=True)
+    assert run("00", "02", "--data", own_folder, "--out", tmp_path / "out") == 1
+    said = capsys.readouterr().out
+    assert "it cannot be started (" in said and "1 of 2 notebooks" in said
 
 
 def test_a_notebook_that_fails_after_its_record_trains_nothing_again(shelf, tmp_path, own_folder, capsys):  # noqa: F811

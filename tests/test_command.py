@@ -195,7 +195,16 @@ def test_what_cannot_start_says_why(shelf, tmp_path, own_folder, capsys, argumen
 
 
 @pytest.mark.parametrize(
-    "wrong", [["--seed", "-1"], ["--seed", "4-0"], ["--seed", "0-9999999"], ["--jobs", "0"], ["--no-such"], []]
+    "wrong",
+    [
+        ["--seed", "-1"],
+        ["--seed", "4-0"],
+        ["--seed", "0-9999999"],
+        ["--jobs", "0"],
+        ["--devices", "some"],
+        ["--no-such"],
+        [],
+    ],
 )
 def test_usage_errors_exit_2(wrong, capsys):
     with pytest.raises(SystemExit) as stop:

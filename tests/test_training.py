@@ -280,6 +280,17 @@ def test_a_damaged_state_is_said_and_training_starts_anew(tmp_path, content, cap
     assert f"{state.name}: cannot be resumed" in capsys.readouterr().out
 
 
+def test_a_shape_that_was_flipped_in_a_large_array_is_noticed(tmp_path, capsys):
+    """NumPy stops reading before the checksum of such an array."""
+    interrupted(tmp_path)
+    state = next(tmp_path.glob("*.state.npz"))
+    whole = state.read_bytes()
+    state.write_bytes(whole.replace(b"(3, 3, 128, 256)", b"(2, 3, 128, 256)", 1))
+    assert state.read_bytes() != whole
+    run, _ = train(tmp_path)
+    assert not run.resumed and f"{state.name}: cannot be resumed" in capsys.readouterr().out
+
+
 def test_a_loss_that_becomes_nan_is_an_error_that_leaves_nothing(tmp_path):
     with pytest.raises(ValueError, match="LEARNING_RATE, which is 1e\\+30"):
         train(tmp_path, recipe(learning_rate=1e30, epochs=5))

@@ -19,7 +19,7 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends it as Ctrl-C does
     try:
         return options.command(options)
-    except ValueError as error:  # DatasetError, RecordError, RunnerError: each says what to do
+    except ValueError as error:  # DatasetError, RecordError, BusyError: each says what to do
         print(f"bloodcell: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -156,7 +156,9 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fresh", action="store_true", help="execute again what is done, from the first epoch")
     parser.add_argument("--html", action="store_true", help="also write each executed notebook as a page")
     parser.add_argument("--timeout", type=_positive, metavar="SECONDS", help="that a cell may take (default: no limit)")
-    parser.add_argument("--devices", help="that train one network together: a number, or all (default: 1)")
+    parser.add_argument(
+        "--devices", type=_devices, help="that train one network together: a number, or all (default: 1)"
+    )
     group = parser.add_argument_group("values of the protocol to replace")
     group.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="any of these, by its name")
     for knob in KNOBS:
@@ -179,6 +181,10 @@ def seeds_of(text: str) -> tuple[int, ...]:
     if not 0 < len(found) <= MOST_SEEDS:
         raise argparse.ArgumentTypeError(f"{text!r} is not 1 to {MOST_SEEDS} seeds, such as 3 or 0-4 or 0,3")
     return tuple(dict.fromkeys(found))
+
+
+def _devices(text: str) -> str:
+    return text if text == "all" else str(_positive(text))
 
 
 def _positive(text: str) -> int:

@@ -1,9 +1,31 @@
-"""The notebooks that come with the library, copied into a folder of the user's own."""
+"""The notebooks that come with the library: found by name, and copied into a folder of the user's own."""
 
 import os
 from pathlib import Path
 
 from bloodcell_lib import files
+
+READERS = ("comparison",)  # they read the records of the lessons, so they come last and are never skipped
+
+
+def find(wanted: list[str]) -> list[Path]:
+    """Return the notebooks that are meant: all, or by model ("cnn"), number ("01"), name or path.
+
+    Raises:
+        ValueError: one is unknown.
+    """
+    every = sorted(files.shipped("notebooks").glob("[0-9][0-9]_*.ipynb"))
+    if not wanted:
+        return every
+    chosen = []
+    for want in wanted:
+        stem = Path(want).name.removesuffix(".ipynb")
+        match = [n for n in every if stem in (n.stem, n.stem[3:], n.stem[:2])]
+        if not match:
+            names = ", ".join(n.stem for n in every)
+            raise ValueError(f"{want!r} is not the name of a notebook. Choose from: {names}, or give none for all.")
+        chosen += match
+    return list(dict.fromkeys(chosen))
 
 
 def copy_notebooks(folder: str | os.PathLike) -> list[Path]:

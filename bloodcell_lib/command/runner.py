@@ -6,6 +6,7 @@ import os
 import queue
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -24,6 +25,7 @@ import psutil
 
 from bloodcell_lib import codebase, dataset, files, models, records
 from bloodcell_lib.backend import keras
+from bloodcell_lib.command import notebooks
 from bloodcell_lib.command.screen import Course, Screen
 from bloodcell_lib.protocols import KNOBS, Protocol
 from bloodcell_lib.training import DONE
@@ -32,11 +34,6 @@ MEMORY = 4 * 2**30  # bytes that a notebook may need: InceptionV3 on 7,965 image
 PATIENCE = 1.0  # seconds between asking processes to end and killing them
 THREADS = "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "NPROC"  # JAX
 SESSION = "JPY_SESSION_NAME"  # set where a person looks at a notebook
-READERS = ("comparison",)  # they read the records of the lessons, so they come last and are never skipped
-
-
-class RunnerError(ValueError):
-    """A batch cannot start; the message says what was asked for and what is possible."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +56,7 @@ class Job:
     @property
     def reads(self) -> bool:
         """Whether it reads the records of the others."""
-        return self.notebook.stem[3:] in READERS
+        return self.notebook.stem[3:] in notebooks.READERS
 
     @property
     def is_trained(self) -> bool:
@@ -83,26 +80,6 @@ class Outcome:
     where: str = ""
 
 
-def find(wanted: list[str]) -> list[Path]:
-    """Return the notebooks that are meant: all, or by model ("cnn"), number ("01"), name or path.
-
-    Raises:
-        RunnerError: one is unknown.
-    """
-    every = sorted(files.shipped("notebooks").glob("[0-9][0-9]_*.ipynb"))
-    if not wanted:
-        return every
-    chosen = []
-    for want in wanted:
-        stem = Path(want).name.removesuffix(".ipynb")
-        match = [n for n in every if stem in (n.stem, n.stem[3:], n.stem[:2])]
-        if not match:
-            names = ", ".join(n.stem for n in every)
-            raise RunnerError(f"{want!r} is not the name of a notebook. Choose from: {names}, or give none for all.")
-        chosen += match
-    return list(dict.fromkeys(chosen))
-
-
 def plan(
     wanted: list[str],
     protocol: Protocol,
@@ -113,17 +90,17 @@ def plan(
     """Check what is asked for and lay out the jobs, before anything is run.
 
     Args:
-        wanted: as for `find`.
+        wanted: as for `notebooks.find`.
         protocol: the recipe of all.
         data: as for `dataset.load`; a relative path is taken from the working folder.
         seeds: each of the split, the first weights and the order of the images of one run of every notebook.
         out: folder of executed notebooks, records and networks.
 
     Raises:
-        RunnerError, DatasetError, ValueError: something cannot work.
+        ValueError: something cannot work; also DatasetError.
     """
-    notebooks = find(wanted)
-    for model in (n.stem[3:] for n in notebooks if n.stem[3:] in models.names()):
+    chosen = notebooks.find(wanted)
+    for model in (n.stem[3:] for n in chosen if n.stem[3:] in models.names()):
         models.check(model, protocol.image_size, weights=protocol.weights)
     source = dataset.describe(data)
     folder = _writable(files.out_dir(out))
@@ -133,7 +110,7 @@ def plan(
     jobs = []
     for seed in seeds:
         parameters = {"PROTOCOL": protocol.name, "SEED": seed, **json.loads(json.dumps(own))}
-        for notebook in notebooks:
+        for notebook in chosen:
             model = notebook.stem[3:]
             stamp = {"code": _code(notebook), "data": source.fingerprint, "parameters": parameters}
             output = folder / f"{files.run_name(notebook.stem, protocol.label, seed)}.ipynb"
@@ -225,7 +202,10 @@ def execute(
     task = paths | {"parameters": job.parameters, "stamp": job.stamp, "advice": job.advice}
     start, log = perf_counter(), job.output.with_suffix(".log")
     with crew.starting:  # the next one starts when this one has its kernel
-        process = crew.start(task | {"html": html, "timeout": timeout}, log, env or dict(os.environ))
+        try:
+            process = crew.start(task | {"html": html, "timeout": timeout}, log, env or dict(os.environ))
+        except OSError as error:  # a full disk: the others still run
+            return _end(screen, Outcome(job, "failed", error=f"it cannot be started ({error})."))
         course = screen.begin(job.name, job.cells)
         events = map(json.loads, process.stdout or ())
         first: dict[str, Any] = next(events, {})
@@ -234,13 +214,11 @@ def execute(
         screen.update(course, said)
     status = process.wait()
     crew.running.discard(process)
+    seconds, why = perf_counter() - start, f"most often for lack of memory. {job.advice}"
     if said.get("state") == "done":
-        outcome = Outcome(job, "done", perf_counter() - start)
-    else:
-        error = said.get("error", f"its process ended with status {status}. {job.advice}")
-        outcome = Outcome(job, "failed", perf_counter() - start, error, said.get("where", ""))
-    _end(screen, outcome, course)
-    return outcome
+        return _end(screen, Outcome(job, "done", seconds), course)
+    silent = f"its process was killed, {why}" if status == -signal.SIGKILL else f"its process ended with {status}."
+    return _end(screen, Outcome(job, "failed", seconds, said.get("error", silent), said.get("where", "")), course)
 
 
 def run(
@@ -268,11 +246,11 @@ def run(
         BusyError: another batch executes one of them into the same folder; nothing was begun.
         KeyboardInterrupt: it was interrupted; every process that it began has ended.
     """
-    workers = workers or fitting(len(jobs), devices)
+    waiting = [job for job in jobs if fresh or not is_done(job)]
+    workers = max(1, min(workers or fitting(devices), len(waiting)))
     crew, slots = Crew(), queue.SimpleQueue[int]()
     for slot in range(workers):
         slots.put(slot)
-    waiting = [job for job in jobs if fresh or not is_done(job)]
 
     def begin(job: Job) -> Outcome:
         slot = slots.get()
@@ -302,12 +280,11 @@ def run(
     return outcomes
 
 
-def fitting(jobs: int, devices: str | None = None) -> int:
+def fitting(devices: str | None = None) -> int:
     """Return how many jobs fit at a time: by GPUs where there are some, else by cores and free memory."""
     if devices:
         return 1
-    room = len(_gpus()) or min(_cores(), psutil.virtual_memory().available // MEMORY)
-    return max(1, min(jobs, room))
+    return len(_gpus()) or max(1, min(_cores(), psutil.virtual_memory().available // MEMORY))
 
 
 def _environment(job: Job, slot: int, workers: int, fresh: bool, devices: str | None) -> dict[str, str]:
@@ -346,12 +323,14 @@ def _prepare(job: Job, fresh: bool, screen: Screen) -> None:
             job.record.with_suffix(".state.npz").unlink(missing_ok=True)
 
 
-def _end(screen: Screen, outcome: Outcome, course: Course | None = None) -> None:
+def _end(screen: Screen, outcome: Outcome, course: Course | None = None) -> Outcome:
+    """Show how a job ended, and return it."""
     detail = f"{outcome.seconds:6.1f} s" if outcome.state != "skipped" else "already done"
     output = outcome.job.output
     see = f"see {output} and {output.with_suffix('.log').name}"
     notes = [note for note in (outcome.where, outcome.error, see) if note] if outcome.state == "failed" else []
     screen.end(outcome.job.name, outcome.state, detail, notes, course)
+    return outcome
 
 
 def _code(notebook: Path) -> str:
@@ -368,5 +347,5 @@ def _writable(folder: Path) -> Path:
         (probe := folder / f".{os.getpid()}.probe").touch()
         probe.unlink()
     except OSError as error:
-        raise RunnerError(f"{folder}: cannot be written ({error.strerror}). Give --out a folder that can.") from error
+        raise ValueError(f"{folder}: cannot be written ({error.strerror}). Give --out a folder that can.") from error
     return folder.resolve()

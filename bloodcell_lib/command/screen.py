@@ -55,11 +55,11 @@ class Screen:
         console = Console()
         columns = TextColumn("{task.description:<16}"), BarColumn(20), TextColumn("{task.fields[told]}", markup=False)
         self.bars = Progress(*columns, console=console, transient=True) if console.is_terminal else None
+        self.all = self.bars.add_task("all", total=total, told=f"0 of {total}") if self.bars else None
 
     def __enter__(self) -> "Screen":
         if self.bars:
             self.bars.start()
-            self.all = self.bars.add_task("all", total=self.total, told=f"0 of {self.total}")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -100,6 +100,7 @@ class Screen:
             if self.bars:
                 if course:
                     self.bars.remove_task(course.task)
+                assert self.all is not None
                 self.bars.update(self.all, completed=self.ended, told=f"{self.ended} of {self.total}")
             self.say(f"[{self.ended}/{self.total}] {name:<16} {state:<8} {detail}")
             for note in notes:
