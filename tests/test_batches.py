@@ -14,7 +14,7 @@ import pytest
 from test_command import LESSON, ends, notebook, planned, shelf  # noqa: F401  a fixture
 
 from bloodcell_lib import files
-from bloodcell_lib.command import cli, runner
+from bloodcell_lib.command import cli, runner, screen
 
 BATCH = """
 import sys
@@ -151,6 +151,26 @@ def test_any_path_will_do(shelf, tmp_path, own_folder, capsys):  # noqa: F811
     names = [file.name for file in out.iterdir() if file.name != files.LOCKS]
     assert sorted(names) == [f"00_good-quick-seed0.{suffix}" for suffix in ("html", "ipynb", "log")]
     assert "Zählung {SEED}" in (out / "00_good-quick-seed0.html").read_text(encoding="utf-8")
+
+
+def test_a_page_folds_what_only_draws(shelf, tmp_path, own_folder, capsys):  # noqa: F811
+    notebook(shelf / "00_good.ipynb", "print('shown')", "print('folded')")
+    content = nbformat.read(shelf / "00_good.ipynb", as_version=4)
+    content.cells[-1].metadata["tags"] = ["hide-input"]
+    nbformat.write(content, shelf / "00_good.ipynb")
+    assert run("00", "--data", own_folder, "--out", tmp_path / "out", "--html") == 0
+    page = (tmp_path / "out/00_good-quick-seed0.html").read_text(encoding="utf-8")
+    before, inside = page.split("<details>")
+    inside, after = inside.split("</details>")
+    assert "shown" in before and "folded" in inside and "folded" in after, "code inside, output after"
+
+
+def test_the_clock_of_a_bar_runs_between_two_events(monkeypatch):
+    now = iter(range(0, 1000, 70))
+    monkeypatch.setattr(screen, "perf_counter", lambda: next(now))
+    course = screen.Course("01_cnn", 10, start=0.0)
+    assert str(course) != str(course)
+    assert f"{course}".endswith("2:20 elapsed")
 
 
 def test_a_cell_that_hangs_is_stopped(shelf, tmp_path, own_folder, capsys):  # noqa: F811

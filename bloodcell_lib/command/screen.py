@@ -88,7 +88,7 @@ class Screen:
         with self.lock:
             course.follow(event)
             if self.bars:
-                self.bars.update(course.task, completed=course.cell, told=str(course))
+                self.bars.update(course.task, completed=course.cell, told=course)  # written anew at every refresh
             elif "epoch" in event and (perf_counter() - course.said > QUIET or course.epoch == course.epochs):
                 course.said = perf_counter()
                 self.say(f"      {course.name:<16} {course}")

@@ -26,6 +26,10 @@ from traitlets.config import Config
 
 from bloodcell_lib import files
 
+FOLDED = """{% extends "lab/index.html.j2" %}
+{% block input_group %}{% if "hide-input" in cell.metadata.tags %}
+<details><summary>code</summary>{{ super() }}</details>
+{% else %}{{ super() }}{% endif %}{% endblock input_group %}"""
 START_TIMEOUT = 300  # seconds that a kernel may take to answer on a busy machine
 
 
@@ -125,10 +129,13 @@ def _attempt(job: dict[str, Any]) -> dict[str, str]:
 
 
 def _write_page(notebook: Path) -> None:
+    """Write an executed notebook as a page, where the code that only draws is folded, as in JupyterLab."""
     from nbconvert import HTMLExporter  # slow to import
 
+    exporter = HTMLExporter()
+    exporter.raw_template = FOLDED
     with files.replacing(notebook.with_suffix(".html")) as part:
-        part.write_text(HTMLExporter().from_filename(str(notebook))[0], encoding="utf-8")
+        part.write_text(exporter.from_filename(str(notebook))[0], encoding="utf-8")
 
 
 def _literal(path: str) -> str:
