@@ -16,6 +16,7 @@ on a core or in wait for one: at 2, both cores of two would be busy on a machine
 
 import argparse
 import os
+import tempfile
 from statistics import median
 
 from alternating import Baton, Contender, chosen, finish, in_turns, parser, spread, worker
@@ -39,7 +40,7 @@ def ours(options: argparse.Namespace, baton: Baton) -> None:
     how = {} if options.precision == "float32" else {"precision": options.precision}  # older checkouts know no other
     protocol = protocols.get("paper", image_size=(75, 100), batch_size=options.batch_size, epochs=1, **how)
     steps = suite.Steps(baton, options.steps, options.batch_size, WARM)
-    training.fit(network, data, protocol, callbacks=[steps], out=os.devnull)
+    training.fit(network, data, protocol, callbacks=[steps], out=f"{options.folder}/{os.getpid()}")
 
 
 def torch(options: argparse.Namespace, baton: Baton) -> None:
@@ -96,7 +97,7 @@ def other(options: argparse.Namespace, shared: dict) -> Contender:
 
 def compare(name: str, options: argparse.Namespace) -> tuple[dict, dict]:
     """Measure one network; return its row of the table, and all turns."""
-    shared = {key: getattr(options, key) for key in ("steps", "rounds", "batch_size", "precision", "threads")}
+    shared = {key: getattr(options, key) for key in ("steps", "rounds", "batch_size", "precision", "threads", "folder")}
     shared["networks"], threads = name, str(max(1, options.threads // options.jobs))
     limits = {"TF_NUM_INTRAOP_THREADS": threads, "TF_NUM_INTEROP_THREADS": threads} if options.jobs > 1 else None
     mine = Contender("ours", worker(__file__, worker="ours", **shared), options.jobs, limits)
@@ -124,8 +125,11 @@ def main() -> None:
     options.add_argument("--precision", default="float32", choices=PRECISIONS)
     options.add_argument("--threads", type=int, default=os.cpu_count(), help="of each side (default: %(default)s)")
     options.add_argument("--jobs", type=int, default=1, help="of this library at once; they share the threads")
+    options.add_argument("--folder", help=argparse.SUPPRESS)
     given = options.parse_args()
-    if not chosen({"ours": ours, "torch": torch}, given):
+    if chosen({"ours": ours, "torch": torch}, given):
+        return
+    with tempfile.TemporaryDirectory() as given.folder:
         rows, turns = zip(*(compare(name, given) for name in given.networks), strict=True)
         finish(given, list(rows), dict(zip(given.networks, turns, strict=True)))
 

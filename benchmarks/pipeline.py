@@ -39,7 +39,7 @@ def ours(options: argparse.Namespace, baton: Baton) -> None:
     protocol = protocols.get("paper", image_size=SIZE, epochs=options.rounds + 2)
     data = dataset.load(options.folder, **protocol.data)
     network = models.build(options.networks[0], SIZE, len(data.classes))
-    out = os.path.join(options.folder, f"{os.getpid()}.runs")
+    out = os.path.join(options.folder, f"../runs{os.getpid()}")
     training.fit(network, data, protocol, callbacks=[Parts(baton)], out=out)
 
 
@@ -96,7 +96,7 @@ def starts(options: argparse.Namespace, folder: str, what: str) -> Turns:
     turns: Turns = {"ours": [], "keras": []}
     for number in range(options.rounds):
         for side in turns:
-            cache = {"BLOODCELL_CACHE": f"{folder}/cache{number if what == 'first' else 0}"}
+            cache = {"BLOODCELL_CACHE": f"{folder}/../cache{number if what == 'first' else 0}"}
             command = worker(__file__, worker=f"{side} {what}", folder=folder)
             contender = Contender(side, command, environment=cache)
             turns[side].append(contender.receive())
@@ -129,12 +129,13 @@ def main() -> None:
         return
     import suite
 
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as place:
+        folder = f"{place}/data"
         suite.write_folder(Path(folder), given.images)
         measured = {("", f"{what} start"): starts(given, folder, what) for what in ("first", "later")}
         for name in given.networks:
             shared = {"networks": name, "folder": folder, "rounds": given.rounds}
-            environment = {"BLOODCELL_CACHE": f"{folder}/cache0"}
+            environment = {"BLOODCELL_CACHE": f"{place}/cache0"}
             sides = [Contender(s, worker(__file__, worker=s, **shared), environment=environment) for s in SIDES]
             measured[name, "epoch"] = in_turns(sides, given.rounds)
     finish(given, [row(*key, turns) for key, turns in measured.items()], [*measured.values()])

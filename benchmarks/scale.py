@@ -40,7 +40,7 @@ def point(options: argparse.Namespace, baton: Baton) -> None:
         times.append(cpu())
     found = dict(zip(("first load", "later load"), np.diff(times).tolist(), strict=True))
     network = models.build("cnn", size, len(data.classes))
-    training.fit(network, data, protocol, callbacks=[Second()], out=os.path.join(options.folder, "runs"))
+    training.fit(network, data, protocol, callbacks=[Second()], out=os.path.join(options.folder, "../runs"))
     baton.hand_over(**found)
 
 
@@ -48,10 +48,11 @@ def measure(images: int, side: int) -> dict[str, float]:
     """Measure one point in a fresh folder."""
     import suite
 
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as place:
+        folder = f"{place}/data"
         suite.write_folder(Path(folder), images)
         command = worker(__file__, worker="point", folder=folder, side=side)
-        contender = Contender(f"{images} images", command, environment={"BLOODCELL_CACHE": f"{folder}/cache"})
+        contender = Contender(f"{images} images", command, environment={"BLOODCELL_CACHE": f"{place}/cache"})
         found = contender.receive()
         contender.close()
     return {"images": images, "side": side} | {name: found[name] for name in WHAT}

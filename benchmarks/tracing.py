@@ -10,6 +10,7 @@ import argparse
 import os
 import subprocess
 import sys
+import tempfile
 from statistics import median
 from time import perf_counter
 
@@ -71,8 +72,6 @@ def seconds(command: list[str], rounds: int) -> float:
 
 
 def main() -> None:
-    import tempfile
-
     options = parser(__doc__)
     options.add_argument("--networks", nargs="+", default=["nasnet", "attention56"])
     options.add_argument("--against", default="optimiser", help="a folder, or optimiser (default: %(default)s)")
