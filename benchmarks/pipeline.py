@@ -62,7 +62,7 @@ def keras_alone(options: argparse.Namespace, baton: Baton) -> None:
     keras.utils.set_random_seed(0)
     train, validation, _ = by_directory(options.folder, options.worker == "keras with cache")
     network = models.build(options.networks[0], SIZE, len(suite.CLASSES))
-    network.compile(keras.optimizers.Adam(1e-4), "sparse_categorical_crossentropy", ["accuracy"])
+    network.compile(keras.optimizers.Adam(1e-4), "sparse_categorical_crossentropy", metrics=["accuracy"])
     callbacks = [suite.Epochs(baton)]
     network.fit(train, validation_data=validation, epochs=options.rounds + 2, verbose=0, callbacks=callbacks)
 
