@@ -50,6 +50,14 @@ def _one_of(*choices: str) -> Callable[[Any], str]:
     return lambda value: choices[choices.index(value)]
 
 
+def _precision(value: Any) -> str:
+    if value == "auto":  # settled here, so that names and records say what it became
+        from bloodcell_lib import backend  # imports Keras, for which `bloodcell --help` shall not wait
+
+        return backend.fast_precision()
+    return _one_of("float32", "mixed_bfloat16")(value)
+
+
 def knob(read: Callable[[Any], Any], give: str, what: str, **options: Any) -> Any:
     """Declare a knob: how a value is read, also from text, or refused; what can be given; what it means."""
     return field(metadata={"read": read, "give": give, "help": what}, **options)
@@ -78,6 +86,9 @@ class Protocol:
     limit: int | None = knob(_whole, WHOLE, "at most so many images in each part", default=None)
     norm_momentum: float | None = knob(partial(_number, below=1), SHARE, "of batch normalisation", default=None)
     weights: str | None = knob(_one_of("imagenet"), "imagenet, or nothing", "to start from, fine-tuned", default=None)
+    precision: str = knob(
+        _precision, "float32, mixed_bfloat16, or auto: what is faster here", "of arithmetic", default="float32"
+    )
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[\w-]+", str(self.name)):

@@ -5,7 +5,7 @@ import os
 import sys
 import zipfile
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,10 @@ import jsonschema
 import numpy as np
 
 from bloodcell_lib import files, metrics
-from bloodcell_lib.protocols import Protocol
+from bloodcell_lib.protocols import KNOBS, Protocol
 
 ARRAYS = ("probabilities", "labels", "photos", "paths")  # of the test set; of validation with a prefix
+DEFAULTS = json.loads(json.dumps({knob.name: knob.default for knob in KNOBS if knob.default is not MISSING}))
 SATURATED = 5.0  # a mean loss above which backends differ in where they cut off the logarithm of a probability
 
 
@@ -121,6 +122,7 @@ class Record:
         except (OSError, ValueError) as error:
             raise RecordError(f"{path}: not a readable record ({error}). Run the model again.") from error
         _check_schema(content, path)
+        content["settings"] = DEFAULTS | content["settings"]  # of knobs that are newer than the record
         known = {each.name for each in fields(cls)}
         record = cls(**{"test_unseen": None} | {k: v for k, v in content.items() if k in known}, folder=path.parent)
         if record.path.name != path.name:

@@ -24,6 +24,7 @@ AUGMENTATION = {
     "rotate": lambda: keras.layers.RandomRotation(20 / 360, fill_mode="constant"),
 }
 EVALUATION_BATCH = 64
+EXACT = "preprocess", "pool", "probabilities"  # layers that compute in float32 whatever the precision
 DONE = "BLOODCELL_DONE"  # set by a batch: the record of a run whose notebook was not executed to its end
 
 
@@ -139,13 +140,15 @@ def evaluate(run: Run, data: Dataset) -> Record:
 def for_training(network: keras.Model, protocol: Protocol) -> keras.Model:
     """Return the network with what only training has: random layers in front, auxiliary heads.
 
-    The variables are shared; what is kept is the network alone.
+    The variables are shared; what is kept is the network alone, with the protocol's precision and momentum.
     """
     backend.synchronize(network)
-    if protocol.norm_momentum is not None:
-        for layer in network.layers:
-            if isinstance(layer, keras.layers.BatchNormalization):
-                layer.momentum = protocol.norm_momentum
+    backend.fuse(network)
+    for layer in network.layers:
+        if protocol.precision != "float32" and layer.name not in EXACT:
+            layer.dtype_policy = protocol.precision
+        if protocol.norm_momentum is not None and isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = protocol.norm_momentum
     heads, weight = models.auxiliary(network)
     if not (protocol.augmentation or heads):
         return parallel(network)
@@ -160,8 +163,8 @@ def for_training(network: keras.Model, protocol: Protocol) -> keras.Model:
 
 
 def parallel(network: keras.Model) -> keras.Model:
-    """Return the network as it is on one device, and sharing its batches on several."""
-    return network if backend.devices == 1 else Parallel(network.input, network.output, name=network.name)
+    """Return a model of the network's layers to compile, so that the network's own file names no optimizer."""
+    return Parallel(network.input, network.output, name=network.name)
 
 
 class Parallel(keras.Model):
@@ -203,10 +206,10 @@ def optimizer(network: keras.Model, protocol: Protocol, images: int) -> keras.op
     rate = protocol.learning_rate
     if protocol.schedule == "cosine":
         rate = keras.optimizers.schedules.CosineDecay(rate, protocol.epochs * -(-images // protocol.batch_size))
-    return FineTuning(models.head(network), rate) if protocol.weights else keras.optimizers.Adam(rate)
+    return FineTuning(models.head(network), rate) if protocol.weights else backend.Adam(rate)
 
 
-class FineTuning(keras.optimizers.Adam):
+class FineTuning(backend.Adam):
     """Adam that moves published weights at a tenth of the rate of the new head, which starts at random.
 
     One phase, unlike a frozen body that is released later: the run is resumed as any other. Source: Howard & Ruder
@@ -346,7 +349,7 @@ class State(keras.callbacks.Callback):
         best = records.best_epoch(self.history)
         run = replace(self.run, history=self.history, best_epoch=best, resumed=self.resumed)
         with files.replacing(run.checkpoint) as part:
-            self.network.save(part, include_optimizer=False)
+            self.network.save(part)
         return run
 
 

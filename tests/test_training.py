@@ -1,6 +1,7 @@
 """Training: its recipe, its best epoch, and a run that was interrupted."""
 
 import json
+import zipfile
 from dataclasses import replace
 
 import keras
@@ -89,6 +90,8 @@ def test_the_network_and_its_file_are_the_best_epoch_on_validation(finished):
     assert best == max(run.history["val_accuracy"])
     for network in (run.network, keras.saving.load_model(run.checkpoint)):
         assert accuracy(network, set_.validation) == pytest.approx(best)
+    with zipfile.ZipFile(run.checkpoint) as file:
+        assert b"bloodcell" not in file.read("config.json")  # Keras alone reads it
 
 
 def test_a_run_carries_its_seed_into_the_record_and_its_name(finished):
