@@ -1,7 +1,7 @@
 """What `training.fit` costs per image, and how many cores it keeps busy, in turns with something else.
 
-CPU seconds per image hold on a busy machine too; images per second depend on what else runs. "Threads ready" are those
-on a core or in wait for one: at 2, both cores of two would be busy on a machine of one's own.
+CPU seconds per image hold on a busy machine too; images per second and the cores at work (CPU seconds over wall seconds)
+depend on what else runs.
 
     python benchmarks/fit.py --torch-python ../torch-env/bin/python --out runs/fit.json
 
@@ -102,14 +102,14 @@ def compare(name: str, options: argparse.Namespace) -> tuple[dict, dict]:
     turns = in_turns([mine, other(options, shared)], options.rounds)
     costs = {side: [1e3 * turn["cpu"] / turn["images"] for turn in found] for side, found in turns.items()}
     rates = {side: [turn["images"] / turn["wall"] for turn in found] for side, found in turns.items()}
-    ready = {side: median((t["cpu"] + t["queue"]) / t["wall"] for t in found) for side, found in turns.items()}
+    cores = {side: median(turn["cpu"] / turn["wall"] for turn in found) for side, found in turns.items()}
     first, second = turns
     row: dict[str, str] = {"network": name}
     row |= {f"{side}, CPU ms/image": f"{median(values):.2f}" for side, values in costs.items()}
     row |= {"rate by CPU": spread(costs[second], costs[first])}
     row |= {f"{side}, images/s": f"{median(values):.0f}" for side, values in rates.items()}
     row |= {"rate by wall": spread(rates[first], rates[second])}
-    row |= {f"{side}, threads ready": f"{value:.2f}" for side, value in ready.items()}
+    row |= {f"{side}, cores at work": f"{value:.2f}" for side, value in cores.items()}
     return row, turns
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import sys
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from functools import cache
@@ -105,7 +106,8 @@ class Record:
         with files.replacing(self.folder / self.predictions) as part:
             np.savez_compressed(part, **self.answers)  # type: ignore[arg-type]
         with files.replacing(self.path) as part:
-            part.write_text(json.dumps(self.as_json(), indent=1) + "\n", encoding="utf-8")
+            content = self.as_json()
+            part.write_text(json.dumps(content | {"checksum": _checksum(content)}, indent=1) + "\n", encoding="utf-8")
         (self.folder / f"{self.name}.state.npz").unlink(missing_ok=True)  # the run is complete
         return self.path
 
@@ -122,12 +124,15 @@ class Record:
         except (OSError, ValueError) as error:
             raise RecordError(f"{path}: not a readable record ({error}). Run the model again.") from error
         _check_schema(content, path)
+        checksum, found = content.pop("checksum", None), _checksum(content)
         content["settings"] = DEFAULTS | content["settings"]  # of knobs that are newer than the record
         known = {each.name for each in fields(cls)}
         record = cls(**{"test_unseen": None} | {k: v for k, v in content.items() if k in known}, folder=path.parent)
         if record.path.name != path.name:
             raise RecordError(f"{path}: this is the record of {record.name}. Rename it, or run the model again.")
         record.check()
+        if checksum not in (None, found):  # None: of a record from before there was one
+            raise RecordError(f"{path}: something in it was changed, for its checksum is another. Run the model again.")
         return record
 
     def as_json(self) -> dict[str, Any]:
@@ -242,6 +247,10 @@ def _conditions(record: Record) -> dict[str, Any]:
         for part, name in (("validation", "validation_paths"), ("test", "paths"))
     }
     return {"data": record.dataset["fingerprint"], "recipe": record.settings, **images}
+
+
+def _checksum(content: dict[str, Any]) -> str:
+    return f"{zlib.crc32(json.dumps(content, sort_keys=True).encode()):08x}"
 
 
 @cache
