@@ -1,7 +1,7 @@
 """What `training.fit` costs per image, and how many cores it keeps busy, in turns with something else.
 
-CPU seconds per image hold on a busy machine too; images per second and the cores at work (CPU seconds over wall seconds)
-depend on what else runs.
+CPU seconds per image hold on a busy machine too; images per second and cores at work, which are CPU seconds over wall
+seconds, depend on what else runs.
 
     python benchmarks/fit.py --torch-python ../torch-env/bin/python --out runs/fit.json
 
