@@ -83,7 +83,10 @@ class Source:
         kinds = zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, OSError
         advice = "It is damaged, encrypted, gone or not yours to read: restore it, or download the set again"
         with explaining(f"{self.root}/{path}", "this file cannot be read", advice, *kinds), self.open(path) as file:
-            return file.read(self.files[path][0])
+            data = file.read(size := self.files[path][0])
+            if len(data) < size:
+                raise EOFError(f"{len(data):,} bytes instead of {size:,}")
+            return data
 
     def image(self, path: str) -> np.ndarray:
         """Return an image in full size. See `read` of this module."""

@@ -482,6 +482,19 @@ def test_a_bit_in_the_directory_of_a_zip_loses_no_image(tmp_path):
             dataset.describe(path)
 
 
+def test_a_bit_in_a_size_of_a_zip_changes_no_image(tmp_path):
+    whole = zipped(make_set(tmp_path / "set"), tmp_path / "whole.zip").read_bytes()
+    sizes = whole.rfind(b"TEST/MONOCYTE/cell 4.jpg") - 26  # packed and full, four bytes each
+    fingerprint, refused = load(tmp_path / "whole.zip").fingerprint, 0
+    for bit in range(8 * sizes, 8 * (sizes + 8), 5):
+        (tmp_path / "flipped.zip").write_bytes(flipped(whole, bit))
+        try:
+            assert load(tmp_path / "flipped.zip").fingerprint == fingerprint
+        except DatasetError as error:
+            refused += "flipped.zip" in str(error)
+    assert refused > 5
+
+
 def test_no_data_are_not_the_working_folder(own_folder, monkeypatch):
     monkeypatch.chdir(own_folder)
     with pytest.raises(DatasetError, match="names nothing"):

@@ -44,6 +44,7 @@ def spoiled(content: dict, *path, value=None) -> dict:
         (("model",), None, "'model' is a required property"),
         (("code",), None, "'code' is a required property"),
         (("test", "interval95"), None, "interval95"),
+        (("history", "test_loss"), None, "test_loss"),
         (("test", "interval95", "unit"), "cell", "test/interval95/unit"),
         (("seed",), -1, "seed"),
         (("history", "loss"), [1.0], "1, 2.* epochs"),
