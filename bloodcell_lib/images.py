@@ -30,7 +30,7 @@ MAX_PIXELS = 50_000_000
 MAX_BYTES = 256 * 2**20  # of a file
 MAX_NAME, MAX_DEPTH = 4096, 50  # of a path in a zip: no file system takes longer ones
 MAX_RATIO = 100  # photographs hardly compress; a larger ratio is a decompression bomb
-COARSE = 80, 60  # pixels in width and height, to which an image is reduced at most to find its white cell
+COARSE = 80  # pixels on the longer side that are enough to find a white cell
 NUCLEUS, CELL = 0.12, 130 / 240  # shares of an image's height: the sigma that averages a nucleus, and a cell's window
 
 
@@ -195,7 +195,7 @@ def window(pixels: np.ndarray, size: tuple[int, int]) -> tuple[float, float, flo
     """
     image, ratio = np.array(pixels.shape[:2]), size[1] / size[0]
     sides = min(CELL * image[0], image[1] / ratio) * np.array([1, ratio])
-    first = (np.array(cell_centre(pixels)) - sides / 2).clip(0, image - sides)
+    first = np.minimum(cell_centre(pixels) - sides / 2, image - sides).clip(0)
     (top, left), (bottom, right) = first, np.minimum(first + sides, image)
     return float(left), float(top), float(right), float(bottom)
 
@@ -212,8 +212,7 @@ def cell_centre(pixels: np.ndarray) -> tuple[float, float]:
     Returns:
         y and x in pixels; without any stain, as in a gray image, the image's centre.
     """
-    small = Image.fromarray(pixels)
-    small.thumbnail(COARSE, Image.Resampling.BOX)
+    small = Image.fromarray(pixels).reduce(max(1, max(pixels.shape) // COARSE))
     _, green, blue = np.moveaxis(np.asarray(small, np.float32), -1, 0)
     stain = ndimage.gaussian_filter(blue - green, NUCLEUS * small.height, mode="constant")
     y, x = np.argwhere(stain == stain.max()).mean(0) + 0.5
