@@ -8,7 +8,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path, PurePosixPath
 from xml.etree import ElementTree
@@ -60,7 +60,8 @@ class Dataset:
 
     `simple` is TEST_SIMPLE, the photographs behind TEST as they were taken, or None if there is none.
     `fingerprint` is a hash of every file's name and content: a zip and its unpacked folder share it.
-    `card` is that of a known set, or None; `seed` that of the split, or None for a set made by hand.
+    `card` is that of a known set, or None; `seed` that of the split, and `frame` that of `load`, or None for a set
+    made by hand.
     """
 
     train: Part
@@ -74,6 +75,7 @@ class Dataset:
     photos_known: bool
     card: DataCard | None = None
     seed: int | None = None
+    frame: str | None = None
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -105,6 +107,7 @@ def load(
     split: str = "image",
     seed: int = 0,
     limit: int | None = None,
+    frame: str = "slide",
 ) -> Dataset:
     """Load a set; its images are decoded only the first time.
 
@@ -118,15 +121,16 @@ def load(
             TRAIN and TEST, and tests on the K-th of N shares of all photographs.
         seed: of the split, and of the choice made by `limit`.
         limit: at most this many images in each part, stratified by class.
+        frame: "slide", the whole image, or "cell", a window around the white cell. See `images.window`.
 
     Raises:
-        DatasetError: the data, the split or the limit cannot be used.
+        DatasetError: the data, the split, the limit or the frame cannot be used.
     """
-    image_size = _check_arguments(image_size, split, seed, limit)
+    image_size, frame = _check_arguments(image_size, split, seed, limit, frame)
     index = describe(data)
     needs = f"split={split!r} needs the photograph behind each image, and {index.why_no_photos}, or use split='image'"
     refuse(index.source.root, {needs: split != "image" and not index.photos})
-    pixels = _decoded(index, image_size)
+    pixels = _decoded(index, image_size, frame)
     keys, paths, parts = (np.array([getattr(e, what) for e in index.entries]) for what in ("key", "path", "split"))
     labels = np.array([index.classes.index(entry.label) for entry in index.entries])
     photos = np.array([index.photos.get(key, "") for key in keys])
@@ -140,7 +144,7 @@ def load(
 
     simple = part("simple") if len(rows["simple"]) else None
     about = index.classes, index.name, index.fingerprint, split, bool(index.photos), index.card
-    return Dataset(part("train"), part("validation"), part("test"), simple, *about, int(seed))
+    return Dataset(part("train"), part("validation"), part("test"), simple, *about, int(seed), frame)
 
 
 def describe(data: str | os.PathLike | None = None) -> Index:
@@ -225,12 +229,15 @@ def _boxes(source: Source, path: str) -> list[tuple]:
         return [(t.findtext("name"), *(int(t.findtext(f"bndbox/{side}", "")) for side in sides)) for t in things]
 
 
-def _check_arguments(image_size: tuple[int, int], split: str, seed: int, limit: int | None) -> tuple[int, int]:
-    """Check arguments as a protocol does, and return (height, width) as plain numbers."""
+def _check_arguments(
+    image_size: tuple[int, int], split: str, seed: int, limit: int | None, frame: str
+) -> tuple[tuple[int, int], str]:
+    """Check arguments as a protocol does, and return (height, width) as plain numbers, and the frame."""
     if not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**32:
         raise DatasetError(f"seed={seed!r} cannot be used. Give a whole number from 0 to {2**32 - 1}.")
     try:
-        return protocols.get("paper", image_size=image_size, split=split, limit=limit).image_size
+        recipe = protocols.get("paper", image_size=image_size, split=split, limit=limit, frame=frame)
+        return recipe.image_size, recipe.frame
     except ValueError as error:
         raise DatasetError(str(error)) from None
 
@@ -351,17 +358,18 @@ def _scenes(tables: Source) -> dict[str, str]:
     return scenes
 
 
-def _decoded(index: Index, image_size: tuple[int, int]) -> np.ndarray:
+def _decoded(index: Index, image_size: tuple[int, int], frame: str) -> np.ndarray:
     """Return the memory map of all images, decoded now if no earlier run has done so."""
     height, width = image_size
-    target = cache_dir() / f"{index.fingerprint}-{height}x{width}-v{images.DECODER}.npy"
+    cut = "" if frame == "slide" else f"-{frame}"
+    target = cache_dir() / f"{index.fingerprint}-{height}x{width}{cut}-v{images.DECODER}.npy"
     need = f"{len(index.entries) * height * width * 3 / 2**20:,.0f} MiB: make room, or set BLOODCELL_CACHE elsewhere"
     with explaining(target.parent, "the decoded images cannot be kept there", need, OSError):
         if (kept := _kept(target)) is not None:  # reading needs no lock, and no right to write
             return kept
         with files.alone(target):
             if _kept(target) is None:
-                _decode_all(index, image_size, target)
+                _decode_all(index, image_size, frame, target)
         return np.load(target, mmap_mode="r")
 
 
@@ -374,17 +382,17 @@ def _kept(target: Path) -> np.ndarray | None:
     return None
 
 
-def _decode_all(index: Index, image_size: tuple[int, int], target: Path) -> None:
+def _decode_all(index: Index, image_size: tuple[int, int], frame: str, target: Path) -> None:
     """Write all images to an array file, and behind the array the CRC-32 of the file up to there.
 
     Plain writes instead of a memory map: a full disk is then an error, not a signal that kills the process.
     """
-    entries, refused = index.entries, []
+    entries, refused, decode = index.entries, [], partial(_decode, index, image_size, frame)
     with files.replacing(target) as part, open(part, "wb") as file, ThreadPoolExecutor(images.THREADS) as pool:
         shape = (len(entries), *image_size, 3)
         np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
         batches = (entries[start : start + BATCH] for start in range(0, len(entries), BATCH))
-        found = chain.from_iterable(pool.map(lambda entry: _decode(index, entry, image_size), some) for some in batches)
+        found = chain.from_iterable(pool.map(decode, some) for some in batches)
         for pixels in tqdm(found, "Decoding", len(entries), unit=" images", mininterval=0.5):
             if isinstance(pixels, DatasetError):
                 refused.append(pixels)
@@ -397,12 +405,12 @@ def _decode_all(index: Index, image_size: tuple[int, int], target: Path) -> None
         file.write(zlib.crc32(np.memmap(part, np.uint8, "r").data).to_bytes(CHECKSUM, "big"))
 
 
-def _decode(index: Index, entry: Entry, image_size: tuple[int, int]) -> np.ndarray | DatasetError:
+def _decode(index: Index, image_size: tuple[int, int], frame: str, entry: Entry) -> np.ndarray | DatasetError:
     where = f"{index.source.root}/{entry.path}"
     try:
         data = index.source.read(entry.path)
         if zlib.crc32(data) != entry.crc:
             raise DatasetError(f"{where}: changed while the set was read. Try again when nothing writes there.")
-        return images.read(data, where, image_size, index.card.size if index.card else None)
+        return images.read(data, where, image_size, index.card.size if index.card else None, frame)
     except DatasetError as error:
         return error

@@ -48,11 +48,11 @@ def source(thing: Any, start: str = "", stop: str | None = None) -> Markdown:
 def about(data: Dataset) -> None:
     """Say what the data set is and how it is split, and show two training images of each class."""
     height, width = data.train.images.shape[1:3]
-    classes = ", ".join(data.classes).lower()
+    classes, around = ", ".join(data.classes).lower(), " around the white cell" if data.frame == "cell" else ""
     _say(f"""{data.card.about if data.card else f"This is the set *{data.name}*."}
 
 In use here: {len(data.train):,} images to train on, {len(data.validation):,} to validate and {len(data.test):,} to
-test; {height} × {width} pixels; {len(data.classes)} classes: {classes}; split `{data.split}`.""")
+test; {height} × {width} pixels{around}; {len(data.classes)} classes: {classes}; split `{data.split}`.""")
     plots.show(plots.examples(data.train, data.classes), f"Two training images of each class: {classes}.")
 
 

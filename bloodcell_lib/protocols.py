@@ -89,6 +89,7 @@ class Protocol:
     precision: str = knob(
         _precision, "float32, mixed_bfloat16, or auto: what is faster here", "of arithmetic", default="float32"
     )
+    frame: str = knob(_one_of("slide", "cell"), "slide or cell", "the whole image, or around its cell", default="slide")
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[\w-]+", str(self.name)):
@@ -120,7 +121,7 @@ class Protocol:
     @property
     def data(self) -> dict[str, Any]:
         """What `dataset.load` needs of it."""
-        return {"image_size": self.image_size, "split": self.split, "limit": self.limit}
+        return {"image_size": self.image_size, "split": self.split, "limit": self.limit, "frame": self.frame}
 
 
 KNOBS = tuple(knob for knob in fields(Protocol) if "read" in knob.metadata)

@@ -358,8 +358,8 @@ def _check(network: keras.Model, data: Dataset, protocol: Protocol, seed: int) -
     if network.output_shape[-1] != len(data.classes):
         has, needed = network.output_shape[-1], len(data.classes)
         raise ValueError(f"{network.name} has {has} classes, {data.name} {needed}: build it with num_classes={needed}.")
-    wanted = {"split": protocol.split, "image_size": protocol.image_size, "seed": seed}
-    found = {"split": data.split, "image_size": data.train.images.shape[1:3], "seed": data.seed}
+    wanted = {"split": protocol.split, "image_size": protocol.image_size, "seed": seed, "frame": protocol.frame}
+    found = {"split": data.split, "image_size": data.train.images.shape[1:3], "seed": data.seed, "frame": data.frame}
     wrong = [
         f"{name}={found[name]!r}, not {wanted[name]!r}" for name in found if found[name] not in (wanted[name], None)
     ]

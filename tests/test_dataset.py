@@ -24,8 +24,8 @@ from bloodcell_lib.dataset import DatasetError
 SIZE = (24, 32)
 
 
-def load(data, split="image", seed=0, limit=None, size=SIZE):
-    return dataset.load(data, size, split, seed, limit)
+def load(data, split="image", seed=0, limit=None, size=SIZE, frame="slide"):
+    return dataset.load(data, size, split, seed, limit, frame)
 
 
 def same(a: dataset.Dataset, b: dataset.Dataset) -> bool:
@@ -184,6 +184,91 @@ def test_a_turned_photograph_keeps_its_resolution():
     assert found.std() > 100  # a checkerboard drafted to the wrong side would be gray
 
 
+# The frame
+
+
+def smear(y: float, x: float, size: tuple[int, int] = (240, 320), colour=(110, 60, 170)) -> np.ndarray:
+    """A round nucleus among red cells, on a pale ground with a black corner."""
+    rows, columns = np.mgrid[: size[0], : size[1]] + 0.5
+    pixels = np.full((*size, 3), (225, 225, 220), np.uint8)
+    for place in range(12):
+        red_y, red_x = (0.13 + 0.25 * (place % 4)) * size[0], (0.1 + 0.4 * (place // 4)) * size[1]
+        pixels[np.hypot(rows - red_y, columns - red_x) < 0.09 * size[0]] = 190, 140, 150
+    pixels[np.hypot(rows - y, columns - x) < size[0] / 8] = colour
+    pixels[rows / size[0] + columns / size[1] < 0.2] = 0
+    return pixels
+
+
+def png(pixels: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("size", [(240, 320), (480, 640), (241, 317), (60, 80), (400, 300)])
+@pytest.mark.parametrize(("y", "x"), [(0.5, 0.5), (0.3, 0.7), (0.86, 0.15), (0.12, 0.9), (0.6, 0.97)])
+def test_the_cell_is_found_by_its_stain(size, y, x):
+    y, x = y * size[0], x * size[1]
+    found = images.cell_centre(smear(y, x, size))
+    assert np.hypot(found[0] - y, found[1] - x) < size[0] / 24  # of what is left of a cell that the border cuts
+
+
+@pytest.mark.parametrize("size", [(75, 100), (100, 100), (120, 160), (200, 40), (16, 299)])
+@pytest.mark.parametrize(("y", "x"), [(120, 160), (10, 5), (235, 315), (100, 319)])
+def test_a_window_has_the_shape_of_the_image_size_and_lies_inside(size, y, x):
+    left, top, right, bottom = images.window(smear(y, x), size)
+    assert 0 <= left < right <= 320 and 0 <= top < bottom <= 240
+    assert (right - left) / (bottom - top) == pytest.approx(size[1] / size[0])
+    assert bottom - top == pytest.approx(130) or right - left == pytest.approx(320)
+    assert left <= x <= right and (top <= y <= bottom or bottom - top < 20)
+
+
+def test_the_frame_is_cut_and_scaled():
+    pixels = smear(84, 207)
+    left, top, right, bottom = images.window(pixels, (65, 65))
+    assert (left + right) / 2 == pytest.approx(207, abs=4) and (top + bottom) / 2 == pytest.approx(84, abs=4)
+    found = images.read(png(pixels), "a", (65, 65), None, "cell").astype(int)
+    exact = Image.fromarray(pixels).crop([round(side) for side in (left, top, right, bottom)]).reduce(2)
+    assert found.shape == (65, 65, 3) and abs(found - np.asarray(exact)).mean() < 4
+    assert abs(images.read(png(pixels), "a", (65, 65)) - np.asarray(exact, int)).mean() > 15  # the whole image
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 3), (2, 1), (5, 400), (400, 5), (1, 20_000), (20_000, 1), (3000, 4000)])
+@pytest.mark.parametrize("wanted", [(16, 16), (75, 100), (100, 20)])
+def test_an_image_without_stain_is_cut_in_its_middle(size, wanted):
+    gray = np.full((*size, 3), 90, np.uint8)
+    assert images.cell_centre(gray) == pytest.approx((size[0] / 2, size[1] / 2))
+    left, top, right, bottom = images.window(gray, wanted)
+    assert 0 <= left < right <= size[1] and 0 <= top < bottom <= size[0]
+    assert (images.read(png(gray[..., 0]), "a", wanted, None, "cell") == np.full((*wanted, 3), 90)).all()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 2), (7, 900), (900, 7)])
+def test_any_colour_and_shape_can_be_cut(size):
+    for seed in range(5):
+        noise = np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8)
+        y, x = images.cell_centre(noise)
+        assert 0 <= y <= size[0] and 0 <= x <= size[1]
+        assert images.read(png(noise), "a", (20, 24), None, "cell").shape == (20, 24, 3)
+
+
+def test_zip_and_folder_are_cut_alike_and_apart_from_the_whole_images(tmp_path, monkeypatch):
+    monkeypatch.setenv("BLOODCELL_CACHE", str(tmp_path / "cache"))
+    own = make_set(tmp_path / "own", suffix="png")
+    for place, path in enumerate(sorted(own.rglob("*.png"))):
+        Image.fromarray(smear(8 + place % 20, 40 - place % 30, (48, 64))).save(path)
+    whole, cut = load(own), load(own, frame="cell")
+    assert (whole.frame, cut.frame) == ("slide", "cell") and whole.fingerprint == cut.fingerprint
+    assert np.array_equal(whole.train.paths, cut.train.paths) and cut.train.images.shape == whole.train.images.shape
+    assert not same(whole, cut)
+    kept = sorted(file.name for file in (tmp_path / "cache").glob("*.npy"))
+    name = f"{whole.fingerprint}-24x32"
+    assert kept == [f"{name}-cell-v{images.DECODER}.npy", f"{name}-v{images.DECODER}.npy"]
+    monkeypatch.setenv("BLOODCELL_CACHE", str(tmp_path / "another"))
+    assert same(cut, load(zipped(own, tmp_path / "own.zip"), frame="cell"))
+    assert same(whole, load(own, frame="slide"))
+
+
 def transparent() -> bytes:
     image = Image.new("P", (8, 8))
     file = io.BytesIO()
@@ -249,7 +334,7 @@ def test_decoded_once(own_folder, monkeypatch):
 def test_another_decoder_decodes_again(own_folder, monkeypatch):
     load(own_folder, size=(13, 17))
     monkeypatch.setattr(images, "DECODER", images.DECODER + 1)
-    monkeypatch.setattr(images, "read", lambda data, where, size, expected: np.full((*size, 3), 7, np.uint8))
+    monkeypatch.setattr(images, "read", lambda data, where, size, *_: np.full((*size, 3), 7, np.uint8))
     assert (load(own_folder, size=(13, 17)).train.images == 7).all()
 
 
@@ -339,8 +424,9 @@ def test_a_damaged_cache_is_decoded_again(own_folder, tmp_path, monkeypatch, dam
 
 def test_a_change_of_the_decoder_changes_its_version():
     """Whoever changes how pixels are read raises `images.DECODER` and puts the new pair here."""
-    code = codebase.digest_of(*map(inspect.getsource, (images.read, images._check, images._rgb)))
-    assert (images.DECODER, code) == (1, "57fc063da1dea27a")
+    reading = images.read, images._check, images._rgb, images.window, images.cell_centre
+    code = codebase.digest_of(*map(inspect.getsource, reading), str((images.COARSE, images.NUCLEUS, images.CELL)))
+    assert (images.DECODER, code) == (1, "234a0ae3ec1a0a89")
 
 
 def test_a_file_that_changes_meanwhile_is_named(own_folder, monkeypatch):
@@ -414,6 +500,7 @@ def test_a_split_by_photograph_is_refused_without_provenance(own_folder):
         {"size": (0, 8)},
         {"size": (8,)},
         {"size": (8.5, 8)},
+        {"frame": "crop"},
     ],
     ids=str,
 )

@@ -57,6 +57,9 @@ def test_a_known_set_is_described_by_its_card_and_another_by_its_name(finished, 
     assert "24 × 32 pixels" in shown[0] and len(shown[1][0].axes) == 2 * len(data.classes)
     lesson.about(replace(data, name="quadrants", card=None))
     assert "*quadrants*" in shown[2]
+    assert "around the white cell" not in shown[0]
+    lesson.about(replace(data, frame="cell"))
+    assert "24 × 32 pixels around the white cell" in shown[4]
 
 
 def test_a_card_is_shown(shown):

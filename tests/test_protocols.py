@@ -62,7 +62,7 @@ def test_the_label_says_every_value_that_was_replaced():
 def test_every_knob_is_in_the_label(monkeypatch):
     other = protocols.get("quick", image_size="76x100", batch_size=7, epochs=7, learning_rate=7, split="photo", limit=7,
                           schedule="constant", augmentation="flip", norm_momentum=0.7, weights="imagenet",
-                          precision="mixed_bfloat16")  # fmt: skip
+                          precision="mixed_bfloat16", frame="cell")  # fmt: skip
     assert all(f"-{knob.name}=" in other.label for knob in protocols.KNOBS)
 
 
@@ -78,7 +78,14 @@ def test_a_notebook_asks_by_its_parameters():
 
 
 def test_what_a_loader_needs():
-    assert protocols.get("paper", limit=8).data == {"image_size": (120, 160), "split": "image", "limit": 8}
+    found = protocols.get("paper", limit=8, frame="cell")
+    assert found.data == {"image_size": (120, 160), "split": "image", "limit": 8, "frame": "cell"}
+
+
+def test_the_whole_image_is_taken_unless_the_cell_is_asked_for():
+    assert {protocol.frame for protocol in protocols.PROTOCOLS.values()} == {"slide"}
+    assert protocols.get("quick", frame="slide").label == "quick"
+    assert protocols.get("quick", frame="cell").label == "quick-frame=cell"
 
 
 @pytest.mark.parametrize(
@@ -101,6 +108,8 @@ def test_what_a_loader_needs():
         ("quick", {"SCHEDULE": "step"}, "constant or cosine"),
         ("quick", {"AUGMENTATION": "blur"}, "blur.*flip.rotate"),
         ("quick", {"WEIGHTS": "noise"}, "noise.*imagenet"),
+        ("quick", {"FRAME": "crop"}, "frame='crop'.*slide or cell"),
+        ("quick", {"FRAME": ""}, "frame=''.*slide or cell"),
         ("quick", {"EPOCH": 3}, "epoch"),
         ("quick", {"name": "mine"}, "name"),
         ("quick", {"BATCH_SIZE": "-4"}, "-4"),

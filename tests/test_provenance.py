@@ -255,3 +255,18 @@ def test_images_of_the_archive_are_recovered_again(archive, rows):
         assert all(str(row[name]) == kept[name] for name in ("photograph", "mirrored", "crc32"))
         for name, within in (("rotation", 0.2), ("shear", 0.02), ("confidence", 0.01)):  # another OpenCV, other digits
             assert not kept["photograph"] or float(row[name]) == pytest.approx(float(kept[name]), abs=within)
+
+
+@needs_opencv
+def test_a_copy_has_its_cell_where_its_photograph_has_it(archive, rows):
+    source, away = images.open_source(archive), []
+    of_train = [row for row in rows if row["split"] == "TRAIN" and row["rotation"]]
+    for row in of_train[::200]:
+        where, name = f"dataset2-master/dataset2-master/images/{'/'.join(key(row))}", row["photograph"]
+        other = source.find(f"{name}.jpg")
+        grey, behind = provenance.grey(source, where), provenance.grey(source, other)
+        photograph = provenance.Photograph(name, behind, provenance.features(behind, mirror=True))
+        (y, x), centre = images.cell_centre(source.image(where)), images.cell_centre(source.image(other))
+        there = provenance.fit(grey, provenance.features(grey), photograph).matrix @ [x, y, 1]
+        away.append(np.hypot(*(there - np.array(centre[::-1]) / 2)))  # photographs are twice as large
+    assert len(away) == 50 and np.median(away) < 4 and np.mean(np.array(away) > 20) <= 0.04

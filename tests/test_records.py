@@ -26,6 +26,14 @@ def test_written_and_read_again(tmp_path):
     assert sorted(file.name for file in path.parent.iterdir()) == [f"{NAME}.json", f"{NAME}.predictions.npz"]
 
 
+def test_a_record_from_before_there_was_a_knob_has_its_default(tmp_path):
+    path = made.record(tmp_path).write()
+    content = json.loads(path.read_text())
+    del content["checksum"], content["settings"]["frame"]
+    path.write_text(json.dumps(content))
+    assert Record.read(path).settings["frame"] == "slide" and Record.read(path).identity == made.record("").identity
+
+
 def spoiled(content: dict, *path, value=None) -> dict:
     content = json.loads(json.dumps(content))
     inner = content

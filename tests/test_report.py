@@ -80,3 +80,14 @@ def test_runs_that_differ_in_more_than_the_split_are_no_pair(tmp_path):
     one = made.record(tmp_path, protocol=PAPER)
     other = made.record(tmp_path, protocol=replace(PHOTO, learning_rate=1e-3))
     assert report.pairs([one, other]) == [] and report.leak([one, other]).empty
+
+
+def test_runs_around_the_cell_stand_in_no_table_of_whole_images(folder):
+    found = records.read_all(folder)
+    for protocol in (PAPER, PHOTO):
+        made.record(folder, protocol=replace(protocol, frame="cell"), wrong=30).write()
+    both = records.read_all(folder)
+    assert len(both) == len(found) + 2
+    for table in (report.beside_paper, report.leak):
+        assert table(both).equals(table(found))
+    assert report.headline(both) == report.headline(found)

@@ -84,7 +84,7 @@ def beside_paper(found: list[Record]) -> pd.DataFrame:
     rows = []
     for record in found:
         row = models.card(record.model).table1 if record.model in models.names() else None
-        if row and record.settings["name"] == "paper" and record.settings["split"] == "image":
+        if row and [record.settings[what] for what in ("name", "split", "frame")] == ["paper", "image", "slide"]:
             paper = " / ".join(f"{100 * row[key]:.0f}" for key in ("accuracy", "val_accuracy", "test_accuracy"))
             rows.append({
                 "network": record.model, "size": tables.size(record), "seed": record.seed,
@@ -97,14 +97,14 @@ def beside_paper(found: list[Record]) -> pd.DataFrame:
 
 
 def pairs(found: list[Record]) -> list[tuple[Record, Record]]:
-    """Return the runs by image and by photograph that differ in nothing else."""
+    """Return the runs on whole images, by image and by photograph, that differ in nothing else."""
 
     def alike(record: Record) -> tuple:
         settings = {name: value for name, value in record.settings.items() if name != "split"}
         return record.model, record.seed, record.dataset["fingerprint"], str(settings)
 
     by_photo = {alike(record): record for record in found if record.settings["split"] == "photo"}
-    by_image = [record for record in found if record.settings["split"] == "image"]
+    by_image = [r for r in found if (r.settings["split"], r.settings["frame"]) == ("image", "slide")]
     return [(record, by_photo[alike(record)]) for record in by_image if alike(record) in by_photo]
 
 
@@ -177,7 +177,7 @@ def headline(found: list[Record]) -> str:
             ("grouped", "photo"): "our protocol, `grouped`"}  # fmt: skip
     for record in found:
         title = told.get((record.settings["name"], record.settings["split"]))
-        if record.model == "cnn" and record.seed == 0 and title:
+        if record.model == "cnn" and record.seed == 0 and record.settings["frame"] == "slide" and title:
             shown = {part: tables.with_interval(getattr(record, part)) for part in ("validation", "test")}
             lines.append({"the four-layer CNN": title, **shown})
     return tables.text(pd.DataFrame(lines))
