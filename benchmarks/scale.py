@@ -67,6 +67,8 @@ def draw(points: dict[str, list[dict]], place: Path) -> None:
         for what, unit in WHAT.items():
             axis.loglog([each[name] for each in found], [each[what] for each in found], "o-", label=f"{what}, {unit}")
         axis.set(xlabel=name if name == "images" else "side in pixels (height; width is 4/3)")
+        axis.minorticks_off()
+        axis.set_xticks(values := [each[name] for each in found], values)
     axes[0].legend(frameon=False)
     figure.savefig(place)
 
