@@ -80,7 +80,7 @@ class Protocol:
     batch_size: int = knob(_whole, WHOLE, "images per step")
     epochs: int = knob(_whole, WHOLE, "passes over the training images")
     learning_rate: float = knob(_number, NUMBER, "of Adam, at the start")
-    split: str = knob(_split, "image, photo or fold:K/N", "what is divided")
+    split: str = knob(_split, "image, photo, fold:K/N or train:K/N", "what is divided")
     schedule: str = knob(_one_of("constant", "cosine"), "constant or cosine", "of the rate", default="constant")
     augmentation: tuple[str, ...] = knob(_augmentations, NAMES, "of images, new in every epoch", default=())
     limit: int | None = knob(_whole, WHOLE, "at most so many images in each part", default=None)

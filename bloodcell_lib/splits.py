@@ -9,22 +9,23 @@ from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 from bloodcell_lib.images import DatasetError, explaining, refuse
 
 
-def fold_of(split: str) -> tuple[int, int] | None:
-    """Return (K, N) of "fold:K/N", or None for "image" and "photo".
+def fold_of(split: str) -> tuple[str, int, int] | None:
+    """Return ("fold", K, N) of "fold:K/N", ("train", K, N) of "train:K/N", or None for "image" and "photo".
 
     Raises:
         DatasetError: the split is none of these, or K and N do not fit together.
     """
     if split in ("image", "photo"):
         return None
-    found = re.fullmatch(r"fold:([1-9]\d*)/([1-9]\d*)", split) if isinstance(split, str) else None
+    found = re.fullmatch(r"(fold|train):([1-9]\d*)/([1-9]\d*)", split) if isinstance(split, str) else None
     if not found:
-        raise DatasetError(f"split={split!r} is unknown. Choose 'image', 'photo' or 'fold:K/N', such as 'fold:1/5'.")
-    fold, folds = map(int, found.groups())
+        choices = "'image', 'photo', 'fold:K/N' or 'train:K/N', such as 'fold:1/5'"
+        raise DatasetError(f"split={split!r} is unknown. Choose {choices}.")
+    pool, fold, folds = found[1], int(found[2]), int(found[3])
     reason = "one fold each to test on, to validate on and to train on"
     impossible = f"not possible. N must be at least 3, {reason}, and K must be from 1 to N"
     refuse(f"split={split!r}", {impossible: folds < 3 or fold > folds})
-    return fold, folds
+    return pool, fold, folds
 
 
 def split(
@@ -34,28 +35,32 @@ def split(
 
     "image" holds out a fifth of TRAIN's images for validation, stratified by class; "photo" holds out a fifth of
     TRAIN's photographs, which share no scene with the others; "fold:K/N" tests on the K-th of N equal shares of all
-    photographs and validates on the next one. In a split by photograph, images of unknown photographs are not used
-    for training and validation.
+    photographs and validates on the next one; "train:K/N" does so with TRAIN's photographs alone, so that a recipe can
+    be chosen without a look at TEST. In a split by photograph, images of unknown photographs are not used for training
+    and validation.
 
     Args:
         parts: "TRAIN", "TEST" or "TEST_SIMPLE" for each image (N,), or "" for all.
         labels: class of each image (N,).
         photos: photograph of each image (N,), "" if unknown.
         scenes: a name shared by photographs of the same cell or field (N,).
-        name: "image", "photo" or "fold:K/N".
+        name: "image", "photo", "fold:K/N" or "train:K/N".
         seed: of the random draw.
 
     Returns:
         Rows of "train", "validation", "test" and "simple", in ascending order.
 
     Raises:
-        DatasetError: a class has too few images or photographs.
+        DatasetError: a class has too few images or photographs, or a set without TRAIN is split by "train:K/N".
     """
     usable = (photos != "") | (name == "image")
     every = np.flatnonzero(usable & (parts != "TEST_SIMPLE"))
     rows = {"simple": np.flatnonzero(parts == "TEST_SIMPLE")}
     if found := fold_of(name):
-        fold, folds = found
+        pool, fold, folds = found
+        if pool == "train":
+            every = every[parts[every] == "TRAIN"]
+            refuse(f"split={name!r}", {"this set has no TRAIN folder. Use split='fold:K/N'": not len(every)})
         after = (_folds(labels[every], photos[every], scenes[every], folds, seed) - fold + 1) % folds
         return rows | {"train": every[after > 1], "validation": every[after == 1], "test": every[after == 0]}
 

@@ -87,6 +87,21 @@ def test_a_subsample_has_every_class_in_proportion(counts, limit):
     assert np.array_equal(splits.subsample(rows, labels, len(labels), 0), rows)
 
 
+def test_folds_of_train_leave_test_alone(set_):
+    labels, photos, scenes = set_
+    _, photo = np.unique(photos, return_inverse=True)
+    parts, tested = np.where(photo % 5 == 4, "TEST", "TRAIN"), []
+    for fold in (1, 2, 3):
+        rows = splits.split(parts, labels, photos, scenes, f"train:{fold}/3", 0)
+        used = np.concatenate([rows[part] for part in ("train", "validation", "test")])
+        assert sorted(used) == list(np.flatnonzero(parts == "TRAIN"))
+        assert not set(scenes[rows["train"]]) & set(scenes[np.r_[rows["validation"], rows["test"]]])
+        tested.append(rows["test"])
+    assert sorted(np.concatenate(tested)) == list(np.flatnonzero(parts == "TRAIN"))
+    with pytest.raises(DatasetError, match=r"train:1/3.*no TRAIN folder. Use split='fold:K/N'"):
+        splits.split(np.full(len(labels), ""), *set_, "train:1/3", 0)
+
+
 def test_a_limit_below_the_number_of_classes_is_refused():
     with pytest.raises(DatasetError, match="limit=2.*at least 3"):
         splits.subsample(np.arange(9), np.repeat(range(3), 3), 2, 0)
@@ -96,11 +111,12 @@ def test_a_limit_below_the_number_of_classes_is_refused():
     ("split", "message"),
     [
         ("fold:1/2", "at least 3"),
+        ("train:1/2", "at least 3"),
         ("fold:4/3", "K must be from 1 to N"),
         ("fold:0/3", "unknown"),
         ("folds", "unknown"),
-        ("paper", "'image', 'photo' or 'fold:K/N'"),
-        ("grouped", "'image', 'photo' or 'fold:K/N'"),
+        ("paper", "'image', 'photo', 'fold:K/N' or 'train:K/N'"),
+        ("grouped", "'image', 'photo', 'fold:K/N' or 'train:K/N'"),
         ("fold:1/20", "a class has 15 different scenes"),
         (None, "unknown"),
     ],

@@ -1,5 +1,7 @@
 """Tables of records."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,7 +15,7 @@ def fold(folder, place: int, folds: int = 3, **options):
     """Return the record of a fold that tests every `folds`-th photograph."""
     return record(
         folder,
-        protocol=protocols.get(f"fold:{place}/{folds}", epochs=2),
+        protocol=options.pop("protocol", protocols.get(f"fold:{place}/{folds}", epochs=2)),
         rows=np.flatnonzero(np.arange(40) // 2 % folds == place - 1),
         **options,
     )
@@ -62,9 +64,26 @@ def test_whole_sets_of_folds_are_put_together(tmp_path):
     assert tables.folds(found[:2] + [record(tmp_path), fold(tmp_path, 3, seed=1), fold(tmp_path, 3, 4)]).empty
     frame = tables.folds(found[::-1])
     together = metrics.summary(LABELS, predicted(8), PHOTOS, "photo")
-    assert len(frame) == 1 and frame["folds"][0] == 3 and frame["photographs"][0] == 20
+    assert (
+        len(frame) == 1
+        and frame["folds"][0] == "3 of all"
+        and frame["recipe"][0] == "grouped-epochs=2"
+        and frame["photographs"][0] == 20
+    )
     assert frame["accuracy"][0] == metrics.format_interval(0.8, together["interval95"]["accuracy"])
     assert frame["per-photograph accuracy"][0].startswith("80.0 [")
+
+
+def test_folds_of_train_are_a_set_of_their_own(tmp_path):
+    recipes = [protocols.get("paper", epochs=2, frame=frame, split="train:1/3") for frame in ("slide", "cell")]
+    found = [
+        fold(tmp_path, place, protocol=replace(recipe, split=f"train:{place}/3"))
+        for recipe in recipes
+        for place in (1, 2, 3)
+    ]
+    frame = tables.folds([*found, *(fold(tmp_path, place) for place in (1, 2, 3))])
+    assert list(frame["folds"]) == ["3 of TRAIN", "3 of TRAIN", "3 of all"]
+    assert list(frame["recipe"]) == ["paper-epochs=2", "paper-epochs=2-frame=cell", "grouped-epochs=2"]
 
 
 def test_folds_without_their_predictions_are_refused(tmp_path):

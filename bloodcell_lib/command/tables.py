@@ -1,11 +1,12 @@
 """Tables of records as pandas frames, and frames as Markdown that also reads well in a terminal."""
 
 import json
+import re
 
 import numpy as np
 import pandas as pd
 
-from bloodcell_lib import metrics
+from bloodcell_lib import metrics, splits
 from bloodcell_lib.records import Record
 
 PARTS = ("validation", "test")
@@ -53,11 +54,11 @@ def folds(found: list[Record]) -> pd.DataFrame:
     """
     sets: dict[tuple, dict[int, Record]] = {}
     for record in found:
-        if record.settings["split"].startswith("fold:"):
-            place, count = map(int, record.settings["split"].removeprefix("fold:").split("/"))
-            alike = record.model, record.seed, count, _recipe(record, "name", "split")
+        if fold := splits.fold_of(record.settings["split"]):
+            pool, place, count = fold
+            alike = record.model, record.seed, pool, count, _recipe(record, "name", "split")
             sets.setdefault(alike, {})[place] = record
-    return pd.DataFrame([_folded(parts) for (*_, count, _), parts in sets.items() if len(parts) == count])
+    return pd.DataFrame([_folded(parts, pool) for (*_, pool, count, _), parts in sets.items() if len(parts) == count])
 
 
 def everything(found: list[Record]) -> str:
@@ -95,7 +96,7 @@ def _run(record: Record) -> dict:
     }
 
 
-def _folded(parts: dict[int, Record]) -> dict:
+def _folded(parts: dict[int, Record], pool: str) -> dict:
     """Return the row of a whole set of folds: the metrics of their test sets as one."""
     first, answers = parts[1], [record.answers for record in parts.values()]
     labels, probabilities, photos = (
@@ -106,7 +107,8 @@ def _folded(parts: dict[int, Record]) -> dict:
     return {
         "model": first.model,
         "data": first.dataset["name"],
-        "folds": len(parts),
+        "recipe": re.sub(r"-split=\w+", "", re.sub(r"^fold\d+of\d+", "grouped", first.protocol)),
+        "folds": f"{len(parts)} of {'TRAIN' if pool == 'train' else 'all'}",
         "seed": first.seed,
         "size": size(first),
         "accuracy": with_interval(found),
