@@ -206,7 +206,7 @@ def test_a_batch_that_was_killed_after_the_record_trains_nothing_again(tmp_path,
     assert again.history == first.history and not again.resumed
     training.evaluate(again, set_).write()
     kept, now = (json.loads(text) for text in (whole, record.read_text()))
-    assert all(kept[what] == now[what] for what in kept if what != "seconds")
+    assert all(kept[what] == now[what] for what in kept if what not in ("seconds", "checksum"))
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path, seed=1, callbacks=[Stop(0)])  # of another run it says nothing
 
