@@ -16,7 +16,7 @@ run: .venv  ## execute every notebook on the sample and print the table of resul
 	$(BIN)/bloodcell run --data sample
 
 test: .venv  ## run the tests; those on the real archive need BLOODCELL_DATA
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
 
 lab: .venv  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/notebooks
