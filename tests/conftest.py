@@ -10,7 +10,13 @@ from PIL import Image
 
 from bloodcell_lib.images import CLASSES
 
-ARCHIVE = os.environ.pop("BLOODCELL_DATA", None)
+ARCHIVE = os.environ.get("BLOODCELL_DATA")
+
+
+def pytest_configure(config):
+    """Let no test use the archive unasked. With several processes the first one runs no test, but starts the others."""
+    if hasattr(config, "workerinput") or not config.getoption("numprocesses", None):
+        os.environ.pop("BLOODCELL_DATA", None)
 
 
 @pytest.fixture(scope="session")
