@@ -156,7 +156,7 @@ class Adam(keras.optimizers.Adam):
     """Keras' Adam; on TensorFlow without a GPU it moves a variable by one operation instead of twenty."""
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        if jit():
+        if jit() or self.amsgrad:
             super().update_step(gradient, variable, learning_rate)
             return
         import tensorflow as tf

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path, PurePosixPath
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -118,7 +119,7 @@ def load(
         split: "image", a random 80/20 split of TRAIN, stratified by class; "photo", the same by photograph: no
             photograph is on both sides, and no cell or field that was photographed twice. TEST stays as it is; in a
             folder without TRAIN and TEST, a fifth of the images, or photographs, becomes TEST. "fold:K/N" pools
-            TRAIN and TEST, and tests on the K-th of N shares of all photographs.
+            TRAIN and TEST, and tests on the K-th of N shares of all photographs; "train:K/N" does so with TRAIN alone.
         seed: of the split, and of the choice made by `limit`.
         limit: at most this many images in each part, stratified by class.
         frame: "slide", the whole image, or "cell", a window around the white cell. See `images.window`.
@@ -126,11 +127,11 @@ def load(
     Raises:
         DatasetError: the data, the split, the limit or the frame cannot be used.
     """
-    image_size, frame = _check_arguments(image_size, split, seed, limit, frame)
+    checked = _check_arguments(seed, image_size=image_size, split=split, limit=limit, frame=frame)
     index = describe(data)
     needs = f"split={split!r} needs the photograph behind each image, and {index.why_no_photos}, or use split='image'"
     refuse(index.source.root, {needs: split != "image" and not index.photos})
-    pixels = _decoded(index, image_size, frame)
+    pixels = _decoded(index, checked.image_size, checked.frame)
     keys, paths, parts = (np.array([getattr(e, what) for e in index.entries]) for what in ("key", "path", "split"))
     labels = np.array([index.classes.index(entry.label) for entry in index.entries])
     photos = np.array([index.photos.get(key, "") for key in keys])
@@ -144,7 +145,7 @@ def load(
 
     simple = part("simple") if len(rows["simple"]) else None
     about = index.classes, index.name, index.fingerprint, split, bool(index.photos), index.card
-    return Dataset(part("train"), part("validation"), part("test"), simple, *about, int(seed), frame)
+    return Dataset(part("train"), part("validation"), part("test"), simple, *about, int(seed), checked.frame)
 
 
 def describe(data: str | os.PathLike | None = None) -> Index:
@@ -229,15 +230,12 @@ def _boxes(source: Source, path: str) -> list[tuple]:
         return [(t.findtext("name"), *(int(t.findtext(f"bndbox/{side}", "")) for side in sides)) for t in things]
 
 
-def _check_arguments(
-    image_size: tuple[int, int], split: str, seed: int, limit: int | None, frame: str
-) -> tuple[tuple[int, int], str]:
-    """Check arguments as a protocol does, and return (height, width) as plain numbers, and the frame."""
+def _check_arguments(seed: int, **values: Any) -> protocols.Protocol:
+    """Check arguments as a protocol does, and return a protocol of them."""
     if not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**32:
         raise DatasetError(f"seed={seed!r} cannot be used. Give a whole number from 0 to {2**32 - 1}.")
     try:
-        recipe = protocols.get("paper", image_size=image_size, split=split, limit=limit, frame=frame)
-        return recipe.image_size, recipe.frame
+        return protocols.get("paper", **values)
     except ValueError as error:
         raise DatasetError(str(error)) from None
 

@@ -165,9 +165,11 @@ def read(
         Pixels uint8 (height, width, 3).
 
     Raises:
-        DatasetError: it is damaged, too large, transparent, or in a format or colour mode that cannot be converted.
+        DatasetError: it is damaged, too large, transparent, or in a format or colour mode that cannot be converted;
+            or a window is asked for without a size.
     """
-    refuse(where, {"the file is empty. Restore or remove it": not data})
+    without = "no window can be cut without a size. Give one, or frame='slide'"
+    refuse(where, {"the file is empty. Restore or remove it": not data, without: frame == "cell" and not size})
     advice = f"It is damaged, or not one of {', '.join(FORMATS)}: restore or remove it"
     with explaining(where, "not an image that can be read", advice, Exception):  # Pillow lets through anything
         image = Image.open(io.BytesIO(data), formats=FORMATS)

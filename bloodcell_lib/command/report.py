@@ -39,8 +39,8 @@ Over seeds, mean ± standard deviation: the luck of training. The brackets are t
 
 {seeds}
 
-All folds together: TRAIN and TEST pooled, and each photograph tested once, by a network that was trained on neither it
-nor another photograph of the same scene.
+All folds together: of all photographs, TRAIN and TEST pooled, or of TRAIN's alone. Each photograph is tested once, by a
+network that was trained on neither it nor another photograph of the same scene.
 
 {folds}
 

@@ -47,7 +47,7 @@ def seeds(found: list[Record]) -> pd.DataFrame:
 def folds(found: list[Record]) -> pd.DataFrame:
     """Lay out what whole sets of folds say together, in percent.
 
-    Every photograph is tested once, by a network that has met neither it nor its scene.
+    Every photograph, of all or of TRAIN's, is tested once, by a network that has met neither it nor its scene.
 
     Returns:
         One row for each set of folds that is whole.
