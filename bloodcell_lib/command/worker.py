@@ -28,7 +28,8 @@ from bloodcell_lib import files
 
 FOLDED = """{% extends "lab/index.html.j2" %}
 {% block input_group %}{% if "hide-input" in cell.metadata.tags %}
-<details><summary>code</summary>{{ super() }}</details>
+<details><summary style="margin-left: var(--jp-cell-prompt-width); font-family: var(--jp-ui-font-family);
+font-size: var(--jp-ui-font-size1); color: var(--jp-ui-font-color2)">code</summary>{{ super() }}</details>
 {% else %}{{ super() }}{% endif %}{% endblock input_group %}"""
 START_TIMEOUT = 300  # seconds that a kernel may take to answer on a busy machine
 
