@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import Any
 
-AUGMENTATIONS = ("flip", "rotate")
+AUGMENTATIONS = ("flip", "rotate", "turn", "zoom", "shift", "stain")
 
 
 def _whole(value: Any) -> int:
@@ -90,6 +90,8 @@ class Protocol:
         _precision, "float32, mixed_bfloat16, or auto: what is faster here", "of arithmetic", default="float32"
     )
     frame: str = knob(_one_of("slide", "cell"), "slide or cell", "the whole image, or around its cell", default="slide")
+    weight_decay: float | None = knob(_number, NUMBER, "per step and unit of rate (AdamW)", default=None)
+    label_smoothing: float | None = knob(partial(_number, below=1), SHARE, "of the training labels", default=None)
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[\w-]+", str(self.name)):

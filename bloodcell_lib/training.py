@@ -22,6 +22,12 @@ PACKAGES = ("bloodcell", "keras", "numpy", "scikit-learn", "pillow")
 AUGMENTATION = {
     "flip": lambda: keras.layers.RandomFlip("horizontal_and_vertical"),
     "rotate": lambda: keras.layers.RandomRotation(20 / 360, fill_mode="constant"),
+    "turn": lambda: keras.layers.RandomRotation(1.0, fill_mode="constant"),
+    "zoom": lambda: keras.layers.RandomZoom(0.2, fill_mode="constant"),
+    "shift": lambda: keras.layers.RandomTranslation(0.1, 0.1, fill_mode="constant"),
+    "stain": lambda: keras.layers.RandomColorJitter(
+        brightness_factor=0.1, contrast_factor=0.2, saturation_factor=0.3, hue_factor=0.04
+    ),
 }
 EVALUATION_BATCH = 64
 EXACT = "preprocess", "pool", "probabilities"  # layers that compute in float32 whatever the precision
@@ -150,31 +156,43 @@ def for_training(network: keras.Model, protocol: Protocol) -> keras.Model:
         if protocol.norm_momentum is not None and isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = protocol.norm_momentum
     heads, weight = models.auxiliary(network)
-    if not (protocol.augmentation or heads):
-        return parallel(network)
     x = inputs = keras.Input(network.input_shape[1:])
     for name in protocol.augmentation:
         x = AUGMENTATION[name]()(x)
-    if not heads:
-        return Parallel(inputs, network(x), name=f"augmented_{network.name}")
-    model = WithAuxiliary(inputs, keras.Model(network.input, [network.output, *heads])(x))
-    model.auxiliary_weight = weight
+    if heads:
+        model = WithAuxiliary(inputs, keras.Model(network.input, [network.output, *heads])(x))
+        model.auxiliary_weight = weight
+    elif protocol.augmentation:
+        model = Parallel(inputs, network(x), name=f"augmented_{network.name}")
+    else:
+        model = parallel(network)
+    model.smoothing = protocol.label_smoothing or 0.0
     return model
 
 
-def parallel(network: keras.Model) -> keras.Model:
+def parallel(network: keras.Model) -> "Parallel":
     """Return a model of the network's layers to compile, so that the network's own file names no optimizer."""
     return Parallel(network.input, network.output, name=network.name)
 
 
 class Parallel(keras.Model):
-    """A network whose batches several devices share, also those that they do not divide evenly."""
+    """A network whose batches several devices share, also those that they do not divide evenly.
+
+    In training, a share of every label may be spread evenly over all classes. Source: Szegedy et al. 2016, Rethinking
+    the Inception Architecture, section 7.
+    """
+
+    smoothing = 0.0
 
     def call(self, inputs, training=None, mask=None):
         return super().call(backend.shard(inputs), training=training, mask=mask)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        return backend.weigh(super().compute_loss(x, y, y_pred, sample_weight, training), y)
+        loss = super().compute_loss(x, y, y_pred, sample_weight, training)
+        if training and self.smoothing:
+            evenly = -keras.ops.mean(keras.ops.log(keras.ops.clip(y_pred, keras.config.epsilon(), 1)))
+            loss = (1 - self.smoothing) * loss + self.smoothing * evenly
+        return backend.weigh(loss, y)
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
         """Keras 3.15 learns a batch's shape from the replicas' mean batch, and raises where their sizes differ."""
@@ -202,11 +220,17 @@ class WithAuxiliary(Parallel):
 
 
 def optimizer(network: keras.Model, protocol: Protocol, images: int) -> keras.optimizers.Optimizer:
-    """Return Adam at the protocol's rate, constant or lowered to zero along a cosine over so many training images."""
-    rate = protocol.learning_rate
+    """Return Adam at the protocol's rate, constant or lowered to zero along a cosine over so many training images.
+
+    Kernels decay, biases and the scales and shifts of batch normalisation do not. Source: Loshchilov & Hutter 2019,
+    Decoupled Weight Decay Regularization.
+    """
+    rate, decay = protocol.learning_rate, protocol.weight_decay
     if protocol.schedule == "cosine":
         rate = keras.optimizers.schedules.CosineDecay(rate, protocol.epochs * -(-images // protocol.batch_size))
-    return FineTuning(models.head(network), rate) if protocol.weights else backend.Adam(rate)
+    adam = FineTuning(models.head(network), rate, decay) if protocol.weights else backend.Adam(rate, weight_decay=decay)
+    adam.exclude_from_weight_decay([v for v in network.trainable_variables if len(v.shape) == 1])
+    return adam
 
 
 class FineTuning(backend.Adam):
@@ -218,8 +242,8 @@ class FineTuning(backend.Adam):
 
     body_rate = 0.1
 
-    def __init__(self, head: list[keras.Variable], learning_rate: Any):
-        super().__init__(learning_rate)
+    def __init__(self, head: list[keras.Variable], learning_rate: Any, weight_decay: float | None = None):
+        super().__init__(learning_rate, weight_decay=weight_decay)
         self.head = {id(variable) for variable in head}
 
     def build(self, variables: list[keras.Variable]) -> None:

@@ -330,8 +330,33 @@ def test_augmentation_changes_the_images():
     assert set(training.AUGMENTATION) == set(protocols.AUGMENTATIONS)
     for make in training.AUGMENTATION.values():
         images = part(0).images.astype("float32")
-        assert np.abs(keras.ops.convert_to_numpy(make()(images, training=True)) - images).max() > 50
+        changed = keras.ops.convert_to_numpy(make()(images, training=True))
+        assert np.abs(changed - images).max() > 30 and changed.min() >= 0 and changed.max() <= 255
         assert np.array_equal(keras.ops.convert_to_numpy(make()(images, training=False)), images)
+
+
+def test_labels_are_smoothed_in_training_alone():
+    network = models.build("cnn", SIZE)
+    model = training.for_training(network, recipe(label_smoothing=0.1))
+    model.compile(loss="sparse_categorical_crossentropy")
+    labels, answers = np.array([0, 3]), np.array([[0.7, 0.1, 0.1, 0.1], [0.4, 0.3, 0.3, 0.0]], "float32")
+    keras_own = keras.losses.CategoricalCrossentropy(label_smoothing=0.1)
+    wanted = keras_own(np.eye(4, dtype="float32")[labels], answers)
+    assert float(model.compute_loss(None, labels, answers, training=True)) == pytest.approx(float(wanted), rel=1e-5)
+    plain = keras.losses.SparseCategoricalCrossentropy()(labels, answers)
+    assert float(model.compute_loss(None, labels, answers, training=False)) == pytest.approx(float(plain), rel=1e-5)
+
+
+def test_only_kernels_decay():
+    network = models.build("cnn", SIZE)
+    protocol = recipe(weight_decay=0.5, learning_rate=0.1, schedule="constant")
+    optimizer = training.optimizer(network, protocol, 96)
+    optimizer.build(network.trainable_variables)
+    before = [keras.ops.convert_to_numpy(variable) for variable in network.trainable_variables]
+    optimizer.apply([keras.ops.zeros_like(variable) for variable in network.trainable_variables])
+    for old, variable in zip(before, network.trainable_variables, strict=True):
+        share = 0.95 if variable.name == "kernel" else 1.0  # 1 - 0.1 * 0.5
+        assert np.allclose(share * old, keras.ops.convert_to_numpy(variable), atol=1e-7), variable.path
 
 
 def test_the_cosine_ends_at_zero():
