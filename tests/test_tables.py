@@ -49,7 +49,7 @@ def test_the_seeds_of_one_recipe_are_put_together(tmp_path):
     assert frame["test"][0] == f"85.0 ± {deviation:.1f}" and frame["validation"][0] == "90.0 ± 0.0"
 
 
-@pytest.mark.parametrize("lay_out", [tables.runs, tables.seeds, tables.folds])
+@pytest.mark.parametrize("lay_out", [tables.runs, tables.seeds, tables.folds, tables.ensembles])
 def test_nothing_to_show_is_an_empty_frame_and_no_text(lay_out):
     frame = lay_out([])
     assert isinstance(frame, pd.DataFrame) and frame.empty and tables.text(frame) == ""
@@ -84,6 +84,20 @@ def test_folds_of_train_are_a_set_of_their_own(tmp_path):
     frame = tables.folds([*found, *(fold(tmp_path, place) for place in (1, 2, 3))])
     assert list(frame["folds"]) == ["3 of TRAIN", "3 of TRAIN", "3 of all"]
     assert list(frame["recipe"]) == ["paper-epochs=2", "paper-epochs=2-frame=cell", "grouped-epochs=2"]
+
+
+def test_an_ensemble_decides_by_the_mean_of_probabilities(tmp_path):
+    sure, unsure = record(tmp_path, wrong=4), record(tmp_path, wrong=8, seed=1)
+    unsure.arrays["probabilities"] = predicted(8, confidence=0.4)
+    order = np.random.default_rng(0).permutation(40)  # images are put together by their paths
+    for name in ("probabilities", "labels", "photos", "paths"):
+        unsure.arrays[name] = unsure.arrays[name][order]
+    other = record(tmp_path, protocol=protocols.get("quick", epochs=2, batch_size=16))
+    frame = tables.ensembles([sure, unsure, other, fold(tmp_path, 1), fold(tmp_path, 1, seed=1)])
+    assert list(frame["members"]) == ["cnn × 2"] and frame["accuracy"][0].startswith("90.0 [")
+    frame = tables.ensembles([sure, unsure, record(tmp_path, "xception", wrong=0)])
+    assert list(frame["members"]) == ["cnn × 2", "cnn × 2, xception"]
+    assert frame["accuracy"][1].startswith("90.0 [") and frame["photographs"][1] == 20
 
 
 def test_folds_without_their_predictions_are_refused(tmp_path):

@@ -44,6 +44,12 @@ network that was trained on neither it nor another photograph of the same scene.
 
 {folds}
 
+## Ensembles
+
+On each test image the mean of the members' probabilities decides.
+
+{ensembles}
+
 ## Every run
 
 {runs}
@@ -73,7 +79,8 @@ def write(folder: Path) -> list[Path]:
 
 def page(found: list[Record], folder: Path) -> str:
     """Return the text of README.md."""
-    frames = {"paper": beside_paper, "leak": leak, "seeds": tables.seeds, "folds": tables.folds, "runs": tables.runs}
+    frames = {"paper": beside_paper, "leak": leak, "seeds": tables.seeds, "folds": tables.folds}
+    frames |= {"ensembles": tables.ensembles, "runs": tables.runs}
     shown = {name: tables.text(make(found)) or "*Not measured yet.*" for name, make in frames.items()}
     machines = "; ".join(f"{count} on {device}" for device, count in Counter(r.device for r in found).items())
     return PAGE.format(**shown, folder=folder.name, machines=f"Runs by machine: {machines}.")

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 
 import numpy as np
 import pandas as pd
@@ -61,6 +62,23 @@ def folds(found: list[Record]) -> pd.DataFrame:
     return pd.DataFrame([_folded(parts, pool) for (*_, pool, count, _), parts in sets.items() if len(parts) == count])
 
 
+def ensembles(found: list[Record]) -> pd.DataFrame:
+    """Lay out what networks say together: on each test image, the mean of their probabilities decides. In percent.
+
+    Returns:
+        One row for the seeds of each network, and one for all networks, that share data and recipe.
+    """
+    groups: dict[tuple, list[Record]] = {}
+    for record in found:
+        if not splits.fold_of(record.settings["split"]):
+            for members in (record.model, "all"):
+                groups.setdefault((_recipe(record), members), []).append(record)
+    several = [
+        some for (_, who), some in groups.items() if len({r.model if who == "all" else r.seed for r in some}) > 1
+    ]
+    return pd.DataFrame(map(_averaged, several))
+
+
 def everything(found: list[Record]) -> str:
     """Return the tables of runs, seeds and folds as text, those that have rows."""
     parts = {
@@ -102,8 +120,6 @@ def _folded(parts: dict[int, Record], pool: str) -> dict:
     labels, probabilities, photos = (
         np.concatenate([one[name] for one in answers]) for name in ("labels", "probabilities", "photos")
     )
-    found = metrics.summary(labels, probabilities, photos, first.test["interval95"]["unit"])
-    ends = found["interval95"]
     return {
         "model": first.model,
         "data": first.dataset["name"],
@@ -111,6 +127,30 @@ def _folded(parts: dict[int, Record], pool: str) -> dict:
         "folds": f"{len(parts)} of {'TRAIN' if pool == 'train' else 'all'}",
         "seed": first.seed,
         "size": size(first),
+        **_summary(first, labels, probabilities, photos),
+    }
+
+
+def _averaged(members: list[Record]) -> dict:
+    """Return the row of an ensemble: the metrics of the mean of its members' probabilities."""
+    orders = [np.argsort(record.answers["paths"]) for record in members]
+    probabilities = [r.answers["probabilities"][order] for r, order in zip(members, orders, strict=True)]
+    first, (labels, photos) = members[0], (members[0].answers[name][orders[0]] for name in ("labels", "photos"))
+    return {
+        "members": ", ".join(
+            f"{name} × {n}" if n > 1 else name for name, n in Counter(r.model for r in members).items()
+        ),
+        "data": first.dataset["name"],
+        "protocol": first.protocol,
+        **_summary(first, labels, np.mean(probabilities, 0), photos),
+    }
+
+
+def _summary(record: Record, labels: np.ndarray, probabilities: np.ndarray, photos: np.ndarray) -> dict:
+    """Return the columns that say how good answers are, counted in the unit of a record."""
+    found = metrics.summary(labels, probabilities, photos, record.test["interval95"]["unit"])
+    ends = found["interval95"]
+    return {
         "accuracy": with_interval(found),
         "F1": metrics.format_interval(found["macro"]["f1"], ends["macro"]["f1"]),
         "per-photograph accuracy": metrics.format_interval(found["per_photo"]["accuracy"], ends["per_photo"]),
