@@ -26,7 +26,7 @@ AUGMENTATION = {
     "zoom": lambda: keras.layers.RandomZoom(0.2, fill_mode="constant"),
     "shift": lambda: keras.layers.RandomTranslation(0.1, 0.1, fill_mode="constant"),
     "stain": lambda: keras.layers.RandomColorJitter(
-        brightness_factor=0.1, contrast_factor=0.2, saturation_factor=0.3, hue_factor=0.04
+        brightness_factor=0.1, contrast_factor=0.2, saturation_factor=(0.43, 0.57), hue_factor=0.04
     ),
 }
 EVALUATION_BATCH = 64

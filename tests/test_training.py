@@ -335,6 +335,15 @@ def test_augmentation_changes_the_images():
         assert np.array_equal(keras.ops.convert_to_numpy(make()(images, training=False)), images)
 
 
+def test_stain_varies_around_what_it_is():
+    """Keras' saturation takes 0.5 for unchanged, and a single number for a range from gray."""
+    keras.utils.set_random_seed(0)
+    images = np.full((400, 2, 2, 3), (150, 90, 170), "float32")
+    changed = keras.ops.convert_to_numpy(training.AUGMENTATION["stain"]()(images, training=True))[:, 0, 0]
+    assert changed.mean(0) == pytest.approx([150, 90, 170], rel=0.03)
+    assert np.ptp(changed, axis=1).mean() == pytest.approx(80, rel=0.05) and np.ptp(changed, axis=1).std() > 5
+
+
 def test_labels_are_smoothed_in_training_alone():
     network = models.build("cnn", SIZE)
     model = training.for_training(network, recipe(label_smoothing=0.1))
