@@ -340,8 +340,8 @@ def test_stain_varies_around_what_it_is():
     keras.utils.set_random_seed(0)
     images = np.full((400, 2, 2, 3), (150, 90, 170), "float32")
     changed = keras.ops.convert_to_numpy(training.AUGMENTATION["stain"]()(images, training=True))[:, 0, 0]
-    assert changed.mean(0) == pytest.approx([150, 90, 170], rel=0.03)
-    assert np.ptp(changed, axis=1).mean() == pytest.approx(80, rel=0.05) and np.ptp(changed, axis=1).std() > 5
+    assert changed.mean(0) == pytest.approx([150, 90, 170], rel=0.05)
+    assert np.ptp(changed, axis=1).mean() == pytest.approx(80, rel=0.1) and np.ptp(changed, axis=1).std() > 5
 
 
 def test_labels_are_smoothed_in_training_alone():
