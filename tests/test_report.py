@@ -119,7 +119,7 @@ def test_folds_that_differ_in_frame_and_size_are_a_row(tmp_path):
     cell = folds(tmp_path, CELL, wrong=2, multiply_adds=29_000_000)
     (row,) = report.frames([*folds(tmp_path, SLIDE), *cell[::-1]]).to_dict("records")
     assert row["network"] == "cnn" and row["recipe"] == "grouped-epochs=2" and row["tested on"] == "3 folds of TRAIN"
-    assert row["photos"] == 20 and row["equal in"] == "pixels" and row["size"] == "60x80 / 69x69"
+    assert row["units"] == "20 photos" and row["equal in"] == "pixels" and row["size"] == "60x80 / 69x69"
     assert row["pixels"] == "4,800 / 4,761" and row["million multiply-adds"] == "30 / 29"
     assert re.fullmatch(r"80\.0 \[.+\] / 95\.0 \[.+\]", row["accuracy"])
     # three of 20 photographs, both copies of each, are gained: signs alike in 2 of 8 ways

@@ -50,8 +50,8 @@ network that was trained on neither it nor another photograph of the same scene.
 
 The same network, recipe and seed on the whole image and on a window around the white cell, which is found by its stain,
 without a label. The first number is that of the whole image, the second that of the window. A pair is equal in pixels,
-and so in cost; or in detail, pixels per micrometre, and then the window has 22 % of the pixels; or in neither. The
-difference is window minus whole image, in points, with its 95 % interval; it and p are paired, with photographs as
+and so nearly in cost; or in detail, pixels per micrometre, and then the window has 22 % of the pixels; or in neither.
+The difference is window minus whole image, in points, with its 95 % interval; it and p are paired, with photographs as
 units. The window also leaves out most of the black corners of turned copies, so the two inputs differ in more than the
 place of the cell.
 
@@ -189,13 +189,13 @@ def _framed(tested: str, slide: list[Record], cell: list[Record]) -> dict:
         raise records.RecordError(f"{one.name} and {two.name} were tested on different images. Run one of them again.")
     right, photos = {"cell": window["right"], "slide": whole["right"]}, whole["photo"]
     (test,) = comparison.compare(right, photos)
-    ends = ", ".join(f"{100 * end:+.1f}" for end in paired_interval(*right.values(), photos))
+    ends = ", ".join(f"{100 * end:+.1f}" for end in paired_interval(right["cell"], right["slide"], photos))
     return {
         "network": one.model,
         "recipe": tables.label(one, "split", "frame", "image_size"),
         "seed": one.seed,
         "tested on": tested,
-        f"{unit}s": photos.nunique(),
+        "units": f"{photos.nunique()} {unit}s",
         "equal in": equal_in(one, two),
         "size": f"{tables.size(one)} / {tables.size(two)}",
         "pixels": " / ".join(f"{np.prod(record.image_size):,}" for record in (one, two)),
