@@ -95,5 +95,8 @@ def run_name(model: str, label: str, seed: int) -> str:
 
 
 def shipped(what: str) -> Path:
-    """Return a folder that comes with the library, "notebooks" or "data": inside it where installed, else beside it."""
+    """Return a folder that comes with the library, "notebooks" or "data": inside it where installed, else beside it.
+
+    In a checkout also "results", which is not installed.
+    """
     return (Path(__file__).parent if INSTALLED else CHECKOUT) / what

@@ -4,6 +4,8 @@ import re
 from dataclasses import replace
 
 import made
+import numpy as np
+import pandas as pd
 import pytest
 
 from bloodcell_lib import protocols, records
@@ -91,3 +93,94 @@ def test_runs_around_the_cell_stand_in_no_table_of_whole_images(folder):
     for table in (report.beside_paper, report.leak):
         assert table(both).equals(table(found))
     assert report.headline(both) == report.headline(found)
+
+
+# The whole image, or the cell
+
+SLIDE, CELL = (protocols.get("grouped", epochs=2, image_size=size) for size in ((60, 80), (69, 69)))
+CELL = replace(CELL, frame="cell")
+
+
+def folds(folder, protocol, wrong=8, **options):
+    """Return three folds of TRAIN, which together test each of the 40 images once."""
+    return [
+        made.record(
+            folder,
+            protocol=replace(protocol, split=f"train:{place}/3"),
+            rows=np.flatnonzero(np.arange(40) // 2 % 3 == place - 1),
+            wrong=wrong,
+            **options,
+        )
+        for place in (1, 2, 3)
+    ]
+
+
+def test_folds_that_differ_in_frame_and_size_are_a_row(tmp_path):
+    cell = folds(tmp_path, CELL, wrong=2, multiply_adds=29_000_000)
+    (row,) = report.frames([*folds(tmp_path, SLIDE), *cell[::-1]]).to_dict("records")
+    assert row["network"] == "cnn" and row["recipe"] == "grouped-epochs=2" and row["tested on"] == "3 folds of TRAIN"
+    assert row["units"] == "20 photos" and row["equal in"] == "pixels" and row["size"] == "60x80 / 69x69"
+    assert row["pixels"] == "4,800 / 4,761" and row["million multiply-adds"] == "30 / 29"
+    assert re.fullmatch(r"80\.0 \[.+\] / 95\.0 \[.+\]", row["accuracy"])
+    # three of 20 photographs, both copies of each, are gained: signs alike in 2 of 8 ways
+    assert row["difference"].startswith("+15.0 [") and row["p"] == "0.25"
+
+
+def test_what_differs_in_more_than_frame_and_size_is_no_pair(tmp_path):
+    slide, cell = folds(tmp_path, SLIDE), folds(tmp_path, CELL)
+    others = [folds(tmp_path, CELL, **one) for one in ({"model": "xception"}, {"seed": 1})]
+    others.append(folds(tmp_path, replace(CELL, learning_rate=0.5)))
+    for other in (*others, cell[:2], [replace(r, dataset=r.dataset | {"fingerprint": "1"}) for r in cell]):
+        assert report.frames([*slide, *other]).empty
+    assert len(report.frames([*slide, *cell])) == 1
+
+
+def test_single_runs_are_pairs_if_they_have_the_split_in_common(tmp_path):
+    photo, image, cell = SLIDE, replace(SLIDE, split="image"), replace(CELL, image_size=(65, 65))
+    found = [made.record(tmp_path, protocol=protocol) for protocol in (photo, image, cell, CELL)]
+    frame = report.frames(found)
+    assert list(frame["tested on"]) == ["test", "test"] and list(frame["equal in"]) == ["neither", "pixels"]
+    assert set(frame["difference"]) == {"+0.0 [+0.0, +0.0]"} and set(frame["p"]) == {"1"}
+
+
+@pytest.mark.parametrize(
+    ("slide", "cell", "equal"),
+    [
+        ((60, 80), (69, 69), "pixels"),
+        ((120, 160), (139, 139), "pixels"),
+        ((120, 160), (65, 65), "detail"),
+        ((75, 100), (41, 41), "detail"),
+        ((60, 80), (64, 64), "neither"),
+        ((65, 65), (65, 65), "pixels"),
+    ],
+)
+def test_a_pair_is_equal_in_pixels_or_in_detail(tmp_path, slide, cell, equal):
+    pair = [made.record(tmp_path, image_size=list(size)) for size in (slide, cell)]
+    assert report.equal_in(*pair) == equal
+
+
+def test_a_pair_that_was_tested_on_different_images_is_refused(tmp_path):
+    found = [made.record(tmp_path, protocol=SLIDE), made.record(tmp_path, protocol=CELL, rows=slice(38))]
+    with pytest.raises(records.RecordError, match="cnn-grouped.*cell.* different images"):
+        report.frames(found)
+
+
+def test_the_page_has_a_section_on_the_window(folder):
+    assert "## The whole image, or the cell" in report.page(records.read_all(folder), folder)
+    for record in (*folds(folder, SLIDE), *folds(folder, CELL, wrong=2)):
+        record.write()
+    section = report.page(records.read_all(folder), folder).split("## The whole image, or the cell")[1].split("##")[0]
+    assert "Not measured" not in section and len(cells(section)) == 3 and "+15.0 [" in section
+
+
+def test_the_paired_interval_holds_the_true_difference():
+    """In simulated photographs of eight copies, which tend to be right together, in about 95 of 100 cases."""
+    rng, photos, held = np.random.default_rng(0), pd.Series(np.repeat(np.arange(60), 8)), []
+    many = rng.beta(2, 0.5, 10**6)
+    true = np.mean(many**0.8 - many)
+    for _ in range(300):
+        share = rng.beta(2, 0.5, 60)
+        a, b = (pd.Series(rng.random(480) < np.repeat(p, 8)) for p in (share**0.8, share))
+        low, high = report.paired_interval(a, b, photos)
+        held.append(low <= true <= high)
+    assert 0.91 <= np.mean(held) <= 0.985

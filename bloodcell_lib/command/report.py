@@ -1,13 +1,15 @@
 """The page of measured results: README.md and a figure beside the records, made from them alone."""
 
 from collections import Counter
+from itertools import product
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from scipy import stats
 
-from bloodcell_lib import files, models, plots, records
+from bloodcell_lib import files, images, models, plots, records, splits
 from bloodcell_lib.command import comparison, tables
 from bloodcell_lib.records import Record
 
@@ -44,6 +46,17 @@ network that was trained on neither it nor another photograph of the same scene.
 
 {folds}
 
+## The whole image, or the cell
+
+The same network, recipe and seed on the whole image and on a window around the white cell, which is found by its stain,
+without a label. The first number is that of the whole image, the second that of the window. A pair is equal in pixels,
+and so nearly in cost; or in detail, pixels per micrometre, and then the window has 22 % of the pixels; or in neither.
+The difference is window minus whole image, in points, with its 95 % interval; it and p are paired, with photographs as
+units. The window also leaves out most of the black corners of turned copies, so the two inputs differ in more than the
+place of the cell.
+
+{frames}
+
 ## Ensembles
 
 On each test image the mean of the members' probabilities decides.
@@ -79,9 +92,9 @@ def write(folder: Path) -> list[Path]:
 
 def page(found: list[Record], folder: Path) -> str:
     """Return the text of README.md."""
-    frames = {"paper": beside_paper, "leak": leak, "seeds": tables.seeds, "folds": tables.folds}
-    frames |= {"ensembles": tables.ensembles, "runs": tables.runs}
-    shown = {name: tables.text(make(found)) or "*Not measured yet.*" for name, make in frames.items()}
+    made = {"paper": beside_paper, "leak": leak, "seeds": tables.seeds, "folds": tables.folds, "runs": tables.runs}
+    made |= {"frames": frames, "ensembles": tables.ensembles}
+    shown = {name: tables.text(make(found)) or "*Not measured yet.*" for name, make in made.items()}
     machines = "; ".join(f"{count} on {device}" for device, count in Counter(r.device for r in found).items())
     return PAGE.format(**shown, folder=folder.name, machines=f"Runs by machine: {machines}.")
 
@@ -154,6 +167,81 @@ def draw_leak(found: list[Record]) -> plt.Figure:
         axis.legend(frameon=False, loc="lower left")
     axis.spines[["top", "right"]].set_visible(False)
     return figure
+
+
+def frames(found: list[Record]) -> pd.DataFrame:
+    """Return accuracy on the whole image and on a window around the cell, in percent, and the paired difference.
+
+    Returns:
+        A row for each two runs, or whole sets of folds, that differ in frame and image size alone.
+    """
+    tests = [("test", [record]) for record in found if not splits.fold_of(record.settings["split"])]
+    tests += [(f"{len(parts)} folds of {tables.POOLS[pool]}", [*parts.values()])
+              for pool, parts in tables.fold_sets(found)]  # fmt: skip
+    groups: dict[tuple, dict[str, list]] = {}
+    for tested, runs in tests:
+        first, free = runs[0], ["name", "frame", "image_size"] + ["split"] * (tested != "test")
+        alike = tested, first.model, first.seed, tables.recipe(first, *free)
+        groups.setdefault(alike, {"slide": [], "cell": []})[first.settings["frame"]].append(runs)
+    pairs = [(tested, *pair) for (tested, *_), of in groups.items() for pair in product(of["slide"], of["cell"])]
+    return pd.DataFrame([_framed(*pair) for pair in pairs])
+
+
+def _framed(tested: str, slide: list[Record], cell: list[Record]) -> dict:
+    """Return the row of a pair: what was tested on the whole image, and what was on the window."""
+    one, two = slide[0], cell[0]
+    unit, whole, window = one.test["interval95"]["unit"], _answered(slide), _answered(cell)
+    if not whole.index.equals(window.index):
+        raise records.RecordError(f"{one.name} and {two.name} were tested on different images. Run one of them again.")
+    right, photos = {"cell": window["right"], "slide": whole["right"]}, whole["photo"]
+    (test,) = comparison.compare(right, photos)
+    ends = ", ".join(f"{100 * end:+.1f}" for end in paired_interval(right["cell"], right["slide"], photos))
+    return {
+        "network": one.model,
+        "recipe": tables.label(one, "split", "frame", "image_size"),
+        "seed": one.seed,
+        "tested on": tested,
+        "units": f"{photos.nunique()} {unit}s",
+        "equal in": equal_in(one, two),
+        "size": f"{tables.size(one)} / {tables.size(two)}",
+        "pixels": " / ".join(f"{np.prod(record.image_size):,}" for record in (one, two)),
+        "million multiply-adds": " / ".join(f"{record.multiply_adds / 1e6:.0f}" for record in (one, two)),
+        "accuracy": " / ".join(tables.with_interval(tables.together(some)) for some in (slide, cell)),
+        "difference": f"{100 * test['difference']:+.1f} [{ends}]",
+        "p": f"{test['p']:.2g}",
+    }
+
+
+def _answered(found: list[Record]) -> pd.DataFrame:
+    """Return whether each test image was classified correctly, and its photograph, by path."""
+    answers = tables.pooled(found)
+    right = answers["probabilities"].argmax(1) == answers["labels"]
+    return pd.DataFrame({"right": right, "photo": answers["photos"]}, answers["paths"]).sort_index()
+
+
+def equal_in(slide: Record, cell: Record) -> str:
+    """Return what differs by 3 % at most: "pixels", "detail", which is pixels per micrometre, both, or "neither"."""
+    detail = cell.image_size[0] / images.CELL / slide.image_size[0]
+    ratios = {"pixels": np.prod(cell.image_size) / np.prod(slide.image_size), "detail": detail}
+    return " and ".join(what for what, ratio in ratios.items() if abs(ratio - 1) <= 0.03) or "neither"
+
+
+def paired_interval(a: pd.Series, b: pd.Series, photos: pd.Series) -> tuple[float, float]:
+    """Return the 95 % interval of the accuracy of a minus that of b on the same images, photographs as units.
+
+    The difference is a ratio of two sums over photographs: of what a gains, and of copies.
+    Source: Cochran 1977, Sampling Techniques, chapter 6; Student's t for as many photographs.
+
+    Args:
+        a, b: whether each image was classified correctly (N,), in one order.
+        photos: the photograph of each image (N,).
+    """
+    gains = (a.astype(int) - b.astype(int)).groupby(photos).agg(["sum", "size"])
+    count, total = len(gains), len(photos)
+    difference = gains["sum"].sum() / total
+    rest = gains["sum"] - difference * gains["size"]
+    half = stats.t.ppf(0.975, count - 1) * np.sqrt(count / (count - 1) * (rest**2).sum()) / total
+    return difference - half, difference + half
 
 
 def same_images(found: list[Record]) -> str:

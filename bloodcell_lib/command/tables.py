@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 
 from bloodcell_lib import metrics, splits
-from bloodcell_lib.records import Record
+from bloodcell_lib.records import ARRAYS, Record
 
 PARTS = ("validation", "test")
+POOLS = {"fold": "all", "train": "TRAIN"}  # whose photographs are divided into folds
 
 
 def runs(found: list[Record]) -> pd.DataFrame:
@@ -31,7 +32,7 @@ def seeds(found: list[Record]) -> pd.DataFrame:
         One row for each model, data and settings that were trained with two seeds at least.
     """
     rows = [
-        _who(r) | {"seeds": r.seed, "recipe": _recipe(r)} | {p: 100 * getattr(r, p)["accuracy"] for p in PARTS}
+        _who(r) | {"seeds": r.seed, "recipe": recipe(r)} | {p: 100 * getattr(r, p)["accuracy"] for p in PARTS}
         for r in found
     ]
     if not rows:
@@ -53,13 +54,29 @@ def folds(found: list[Record]) -> pd.DataFrame:
     Returns:
         One row for each set of folds that is whole.
     """
+    return pd.DataFrame([_folded(parts, pool) for pool, parts in fold_sets(found)])
+
+
+def fold_sets(found: list[Record]) -> list[tuple[str, dict[int, Record]]]:
+    """Return the sets of folds that are whole: the pool, "fold" or "train", and the records by fold."""
     sets: dict[tuple, dict[int, Record]] = {}
     for record in found:
         if fold := splits.fold_of(record.settings["split"]):
             pool, place, count = fold
-            alike = record.model, record.seed, pool, count, _recipe(record, "name", "split")
+            alike = pool, count, record.model, record.seed, recipe(record, "name", "split")
             sets.setdefault(alike, {})[place] = record
-    return pd.DataFrame([_folded(parts, pool) for (*_, pool, count, _), parts in sets.items() if len(parts) == count])
+    return [(pool, parts) for (pool, count, *_), parts in sets.items() if len(parts) == count]
+
+
+def pooled(found: list[Record]) -> dict[str, np.ndarray]:
+    """Return the predictions of several test sets as one: labels, probabilities, photos and paths."""
+    return {name: np.concatenate([record.answers[name] for record in found]) for name in ARRAYS}
+
+
+def together(found: list[Record]) -> dict:
+    """Return the metrics of several test sets as one, as a record has them of its own."""
+    answers, unit = pooled(found), found[0].test["interval95"]["unit"]
+    return metrics.summary(answers["labels"], answers["probabilities"], answers["photos"], unit)
 
 
 def ensembles(found: list[Record]) -> pd.DataFrame:
@@ -72,7 +89,7 @@ def ensembles(found: list[Record]) -> pd.DataFrame:
     for record in found:
         if not splits.fold_of(record.settings["split"]):
             for members in (record.model, "all"):
-                groups.setdefault((_recipe(record), members), []).append(record)
+                groups.setdefault((recipe(record), members), []).append(record)
     several = [
         some for (_, who), some in groups.items() if len({r.model if who == "all" else r.seed for r in some}) > 1
     ]
@@ -116,18 +133,15 @@ def _run(record: Record) -> dict:
 
 def _folded(parts: dict[int, Record], pool: str) -> dict:
     """Return the row of a whole set of folds: the metrics of their test sets as one."""
-    first, answers = parts[1], [record.answers for record in parts.values()]
-    labels, probabilities, photos = (
-        np.concatenate([one[name] for one in answers]) for name in ("labels", "probabilities", "photos")
-    )
+    first = parts[1]
     return {
         "model": first.model,
         "data": first.dataset["name"],
-        "recipe": re.sub(r"-split=\w+", "", re.sub(r"^fold\d+of\d+", "grouped", first.protocol)),
-        "folds": f"{len(parts)} of {'TRAIN' if pool == 'train' else 'all'}",
+        "recipe": label(first, "split"),
+        "folds": f"{len(parts)} of {POOLS[pool]}",
         "seed": first.seed,
         "size": size(first),
-        **_summary(first, labels, probabilities, photos),
+        **_columns(together(list(parts.values()))),
     }
 
 
@@ -142,13 +156,12 @@ def _averaged(members: list[Record]) -> dict:
         ),
         "data": first.dataset["name"],
         "protocol": first.protocol,
-        **_summary(first, labels, np.mean(probabilities, 0), photos),
+        **_columns(metrics.summary(labels, np.mean(probabilities, 0), photos, first.test["interval95"]["unit"])),
     }
 
 
-def _summary(record: Record, labels: np.ndarray, probabilities: np.ndarray, photos: np.ndarray) -> dict:
-    """Return the columns that say how good answers are, counted in the unit of a record."""
-    found = metrics.summary(labels, probabilities, photos, record.test["interval95"]["unit"])
+def _columns(found: dict) -> dict:
+    """Return the columns that say how good answers are."""
     ends = found["interval95"]
     return {
         "accuracy": with_interval(found),
@@ -162,10 +175,16 @@ def _who(record: Record) -> dict:
     return {"model": record.model, "data": record.dataset["name"], "protocol": record.protocol}
 
 
-def _recipe(record: Record, *without: str) -> str:
-    """Return what must be equal for records to be put together, as one text."""
+def recipe(record: Record, *without: str) -> str:
+    """Return what must be equal for records to be put together, data and settings, as one text."""
     settings = {name: value for name, value in record.settings.items() if name not in without}
     return json.dumps([record.dataset["fingerprint"], settings], sort_keys=True)
+
+
+def label(record: Record, *without: str) -> str:
+    """Return the label of a record's protocol without some settings, a fold's being that of `grouped`."""
+    named = re.sub(r"^fold\d+of\d+", "grouped", record.protocol)
+    return re.sub(rf"-({'|'.join(without)})=\w+", "", named)
 
 
 def size(record: Record) -> str:
