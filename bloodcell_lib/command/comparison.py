@@ -233,7 +233,7 @@ def against(found: list[Record], every: list[Record] | None = None, cost: str = 
     """
     table, best = costs(found).join(100 * accuracies(found)), front(found, cost)
     area, chance = LARGEST / table[COSTS[0]].max(), 100 / len(_classes(found[0]))
-    figure, axis = plt.subplots(figsize=(8, 6.2), layout="constrained")
+    figure, axis = plt.subplots(figsize=(9, 6.5), layout="constrained")
     axis.vlines(table[cost], table["low"], table["high"], color="grey", linewidth=1, label="95 % interval")
     axis.step(*table.loc[best, [cost, "accuracy"]].to_numpy().T, "k--", where="post", linewidth=1, label="front")
     axis.axhline(chance, color="grey", linestyle=":", label="guessing")
