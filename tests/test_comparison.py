@@ -1,14 +1,21 @@
 """The comparison's tables and figures, on records made by hand."""
 
+from pathlib import Path
+
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
-from made import CLASSES, LABELS, PHOTOS, record
+import seaborn as sns
+from made import CLASSES, LABELS, PHOTOS, predicted, record
 from matplotlib import pyplot as plt
+from PIL import Image
 
-from bloodcell_lib import metrics, models, plots
-from bloodcell_lib.command import comparison
+from bloodcell_lib import dataset, metrics, models, plots, protocols
+from bloodcell_lib.command import cli, comparison
+
+ROOT = Path(__file__).parents[1]
 
 THREE = ("cnn", "xception", "own")  # the last is none of the lessons
 
@@ -64,6 +71,33 @@ def test_the_missing_networks_are_named(found, tmp_path):
     assert not any(name in sentence for name in models.lessons())
 
 
+@pytest.mark.parametrize("name", ["paper", "grouped", "fold:2/5"])
+def test_the_command_gives_the_recipe_and_the_seed_of_a_record(tmp_path, name):
+    recipe = protocols.get(name, epochs=2, image_size=(90, 120), learning_rate=1e-5, limit=100)
+    text = comparison.command(record(tmp_path, seed=3, protocol=recipe), ["cnn", "nasnet"], split="photo")
+    options = cli._parser().parse_args(text.split()[1:])
+    again = protocols.get(options.protocol, **cli._knobs(options))
+    assert again == protocols.get(name, **{**recipe.data, "epochs": 2, "learning_rate": 1e-5, "split": "photo"})
+    assert options.notebook == ["cnn", "nasnet"] and options.seed == (3,)
+
+
+def test_other_seeds_of_the_same_networks_recipe_and_data_are_found(found):
+    folder = found[0].folder
+    others = [
+        record(folder, seed=1, protocol=protocols.get("quick", epochs=2, learning_rate=0.5)),
+        record(folder, seed=2, dataset=found[0].dataset | {"fingerprint": "other images"}),
+        record(folder, "nasnet", seed=1),
+    ]
+    seed = record(folder, seed=4)
+    assert comparison.seeds(found, [*others, *found, seed]) == [*found, seed]
+
+
+@pytest.mark.parametrize(("wrong", "guesses"), [(12, False), (28, True), (30, True), (38, True)])
+def test_a_network_whose_interval_is_not_above_chance_is_guessing(tmp_path, wrong, guesses):
+    made = record(tmp_path, wrong=wrong)
+    assert comparison.guessing(made) == guesses == (made.test["interval95"]["accuracy"][0] <= 0.25)
+
+
 # The paper's Table 1
 
 
@@ -81,6 +115,19 @@ def test_best_and_last_epoch_are_told_apart(tmp_path):
     first = record(tmp_path, best_epoch=1)
     assert comparison.measured([first])["cnn"]["loss"] == 1.0
     assert comparison.measured([first], "last")["cnn"]["loss"] == 0.5
+
+
+def test_dumbbells_reach_from_the_paper_to_the_best_epoch(found):
+    figure = comparison.dumbbells(found)
+    for axis, part in zip(figure.axes, ("validation", "test"), strict=True):
+        assert axis.get_ylim()[0] == 1.5  # two rows: the paper has no "own"
+        theirs = [100 * models.card(name).table1[f"{plots.PARTS[part]}accuracy"] for name in ("cnn", "xception")]
+        ours = [100 * getattr(r, part)["accuracy"] for r in found[:2]]
+        intervals, ways = (np.array(lines.get_segments())[:, :, 0] for lines in axis.collections)
+        assert np.allclose(ways, np.transpose([theirs, ours]))
+        assert np.allclose(intervals, [100 * np.array(getattr(r, part)["interval95"]["accuracy"]) for r in found[:2]])
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["cnn", "xception"]
+    assert figure.axes[0].get_xlim() == figure.axes[1].get_xlim()
 
 
 def test_no_loss_is_below_its_bound_but_some_of_the_papers():
@@ -128,13 +175,16 @@ def test_the_figure_of_the_bound_has_every_point(found):
 # Curves and confusion matrices
 
 
-@pytest.mark.parametrize("count", [2, 3, 4, 9])
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 9, 12])
 def test_small_multiples_have_a_panel_per_network(tmp_path, count):
     found = [record(tmp_path, f"net{n}", wrong=n) for n in range(count)]
     for figure in (comparison.curves(found), comparison.curves(found, "loss"), comparison.matrices(found)):
-        shown = [axis for axis in figure.axes if axis.axison]
+        figure.draw_without_rendering()
+        shown = [axis for axis in figure.axes if axis.axison and axis.get_label() != "<colorbar>"]
         assert [axis.get_title() for axis in shown] == [record.model for record in found]
         assert len({axis.get_xlim() for axis in shown}) == len({axis.get_ylim() for axis in shown}) == 1
+        named = [any(tick.label1.get_visible() for tick in axis.xaxis.get_major_ticks()) for axis in shown]
+        assert named == [place >= count - 3 for place in range(count)]  # the lowest of each column
 
 
 def test_curves_are_those_of_the_history(found):
@@ -146,6 +196,24 @@ def test_curves_are_those_of_the_history(found):
 def test_matrices_count_images(found):
     figure = comparison.matrices(found, "validation")
     assert np.array(texts(figure.axes[0]), int).reshape(4, 4).tolist() == found[0].validation["confusion"]
+
+
+def contrast(one, two) -> float:
+    """Of two colours, 1 to 21. Source: WCAG 2."""
+    dark, light = sorted(map(sns.utils.relative_luminance, (one, two)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+def test_every_count_can_be_read_on_its_colour(tmp_path):
+    rows = np.concatenate([np.arange(10), *(np.arange(10 * n, 10 * n + 10) for n in (1, 2, 3))])
+    found = [record(tmp_path, f"net{wrong}", wrong, rows=rows) for wrong in range(10)]
+    figure = comparison.matrices(found)
+    for axis in figure.axes[:10]:
+        faces = axis.collections[0].get_facecolors()
+        assert len(axis.texts) == len(faces) == 16
+        assert all(contrast(t.get_color(), face) >= 4.5 for t, face in zip(axis.texts, faces, strict=True))
+    tops = {axis.collections[0].norm.vmax for axis in figure.axes[:10]}
+    assert tops == {100} and len(figure.axes) == 13  # one scale, two empty places and one bar of colours
 
 
 # Accuracy against cost
@@ -176,16 +244,51 @@ def test_the_front_leaves_out_what_another_beats_and_what_guesses(tmp_path):
 
 
 def test_the_figure_of_costs_names_every_network_and_joins_the_front(found):
-    axis = comparison.against(found, "million parameters").axes[0]
+    axis = comparison.against(found, cost="million parameters").axes[0]
     assert sorted(texts(axis)) == sorted(THREE)
     front = [(2, 70), (20, 95)]  # the third, the cheapest, guesses
     assert any(np.allclose(line.get_xydata(), front) for line in axis.lines if len(line.get_xdata()) == 2)
 
 
-def test_the_names_of_equal_networks_do_not_cover_each_other(tmp_path):
-    axis = comparison.against([record(tmp_path, f"net{n}") for n in range(5)]).axes[0]
-    heights = sorted(text.xyann[1] for text in axis.texts)
-    assert min(np.diff(heights)) > 3
+def test_areas_are_parameters_and_guessing_networks_are_hollow(found):
+    points = comparison.against(found).axes[0].collections[1]
+    sizes = points.get_sizes()
+    assert sizes / sizes[0] == pytest.approx([1, 10, 0.5])
+    assert [alpha > 0 for alpha in points.get_facecolors()[:, 3]] == [True, True, False]
+
+
+@pytest.mark.parametrize("count", [1, 2, 9, 12])
+def test_names_cover_neither_each_other_nor_a_point(tmp_path, count):
+    rng = np.random.default_rng(count)
+    found = [
+        record(tmp_path, f"network{n}", int(rng.integers(2, 25)), multiply_adds=int(10 ** rng.uniform(7.5, 9.3)))
+        for n in range(count)
+    ]
+    figure = comparison.against(found)
+    figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+    centres = figure.axes[0].collections[1].get_offsets()
+    assert len(boxes) == count and not any(a.overlaps(b) for n, a in enumerate(boxes) for b in boxes[:n])
+    assert not any(box.contains(*figure.axes[0].transData.transform(xy)) for box in boxes for xy in centres)
+
+
+def test_equal_networks_have_names_beside_each_other(tmp_path):
+    figure = comparison.against([record(tmp_path, f"net{n}") for n in range(5)])
+    figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+    assert not any(a.overlaps(b) for n, a in enumerate(boxes) for b in boxes[:n])
+
+
+def test_seeds_are_dots_where_there_are_several(found):
+    several = [*found, record(found[0].folder, wrong=4, seed=1)]
+    for draw in (comparison.against, comparison.ranking):
+        alone, together = (draw(found, runs).axes[0].lines for runs in (found, several))
+        dots = [line for line in together if line.get_marker() == "."]
+        assert not any(len(line.get_xdata()) for line in alone if line.get_marker() == ".")
+        assert sorted(np.concatenate([np.ravel(line.get_xydata()[:, :]) for line in dots if len(line.get_xdata())]))
+    axis = comparison.ranking(found, several).axes[0]
+    (dots,), (mean,) = ([line for line in axis.lines if line.get_marker() == mark] for mark in ".|")
+    assert list(dots.get_xdata()) == [70, 90] and list(mean.get_xdata()) == [80] and set(dots.get_ydata()) == {"cnn"}
 
 
 # Class by class
@@ -303,19 +406,84 @@ def test_answers_of_different_length_are_refused():
         comparison.compare(right | {"b": right["b"][:-1]}, photos)
 
 
-# The choice
+# What all of them miss
 
 
-def test_validation_chooses_and_test_is_only_read(found):
-    table = comparison.choices(found)
-    # "own" is the cheapest, and poor on validation; "cnn" is not told from the best there
-    assert table["choice"].tolist() == ["xception", "cnn", "cnn", "xception", "xception"]
-    assert table["its test accuracy in %"]["million parameters"].startswith("70.0 [")
+def test_photographs_that_all_or_nearly_all_miss(tmp_path):
+    """Images 0 and 1 are of p0, 2 and 3 of p1, and so on; the first `wrong` of them are classified wrongly."""
+    four = [record(tmp_path, f"net{n}", wrong) for n, wrong in enumerate((3, 4, 5, 30))]  # the last one guesses
+    table = comparison.missed(four)
+    assert list(table["photograph"]) == ["p0"]  # net0 classifies half of p1
+    assert table.loc[0, ["true class", "most predicted", "images", "correct", "networks", "path"]].tolist() == [
+        "Eosinophil", "Lymphocyte", 2, 0.0, "0 of 3", "00.png",
+    ]  # fmt: skip
+    five = [record(tmp_path, f"net{n}", wrong) for n, wrong in enumerate((0, 5, 4, 4, 4))]
+    table = comparison.missed(five)
+    assert list(table["photograph"]) == ["p0", "p1"] and set(table["networks"]) == {"1 of 5"}
+    assert len(comparison.missed(five, most=1)) == 1 and comparison.missed([four[3]]).empty
+    assert list(comparison.missed([four[3]]).columns) == list(table.columns)
 
 
-def test_seconds_of_several_machines_choose_nothing(found):
-    other = record(found[0].folder, "nasnet", device="another")
-    assert not [wish for wish in comparison.choices([*found, other]).index if "seconds" in wish]
+def test_the_image_that_fewest_networks_classify_stands_for_its_photograph(tmp_path):
+    wrong = np.arange(40) == 1  # of p0, the second image
+    chosen = np.where(wrong, (LABELS + 1) % 4, LABELS)
+    both = predicted(2), np.where(np.eye(4, dtype=bool)[chosen], 0.9, 0.1 / 3)
+    found = [record(tmp_path, f"net{n}", 2) for n in range(2)]
+    one, two = (found[0].answers | {"probabilities": probabilities} for probabilities in both)
+    table = comparison.missed([record(tmp_path, "a", 2, arrays=one), record(tmp_path, "b", 2, arrays=one)])
+    assert list(table["path"]) == ["00.png"]
+    table = comparison.missed([record(tmp_path, "a", 2, arrays=one), record(tmp_path, "b", 3, arrays=two)])
+    assert table.empty  # half of the images is classified by b
+
+
+@pytest.fixture
+def set_of_images(tmp_path):
+    """A folder of four images, one grey value each."""
+    folder = tmp_path / "mine"
+    for n, label in enumerate(CLASSES):
+        (folder / "TEST" / label).mkdir(parents=True)
+        (folder / "TRAIN" / label).mkdir(parents=True)
+        for part in ("TEST", "TRAIN"):
+            Image.new("RGB", (8, 6), (40 * n,) * 3).save(folder / part / label / f"{n}.png")
+    return folder
+
+
+def test_pictures_are_read_from_the_set_of_the_records_alone(tmp_path, set_of_images):
+    index = dataset.describe(set_of_images)
+    about = {"name": "mine", "fingerprint": index.fingerprint, "classes": CLASSES, "sizes": {}}
+    paths = pd.Series(["any/where/TEST/MONOCYTE/2.png", "any/where/TEST/LYMPHOCYTE/1.png"])  # as in a zip
+    made = record(tmp_path, dataset=about)
+    assert [image[0, 0, 0] for image in comparison.pictures(paths, made, set_of_images)] == [80, 40]
+    other = record(tmp_path, dataset=about | {"fingerprint": "another"})
+    assert comparison.pictures(paths, other, set_of_images) == []
+    assert comparison.pictures(paths, made, tmp_path / "nowhere") == []
+    assert comparison.pictures(pd.Series(dtype=str), made, set_of_images) == []
+
+
+def test_no_set_is_drawn_or_sought_for_pictures(tmp_path, monkeypatch):
+    monkeypatch.delenv("BLOODCELL_DATA", raising=False)
+    monkeypatch.setattr(dataset, "describe", lambda data: pytest.fail(f"{data} is opened"))
+    for name, data in (("mine", None), ("mine", "sample"), ("blood-cells", "sample")):
+        made = record(tmp_path)
+        made = record(tmp_path, dataset=made.dataset | {"name": name})
+        assert comparison.pictures(pd.Series(["a"]), made, data) == []
+
+
+# The notebook and its page
+
+
+def test_the_notebook_keeps_to_its_length():
+    notebook = nbformat.read(ROOT / "notebooks/10_comparison.ipynb", as_version=4)
+    code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    words = sum(len(cell.source.split()) for cell in notebook.cells if cell.cell_type == "markdown")
+    assert len(code) <= 30 and words <= 2500 and sum(cell.count("plots.show(") for cell in code) <= 12
+
+
+def test_a_committed_page_shows_no_image_of_a_cell():
+    """No licence is known for the archive's images: a page is made with DATA="sample", which only names them."""
+    notebook, alt = (ROOT / "notebooks/10_comparison.ipynb").read_text(encoding="utf-8"), "Test images that nearly"
+    assert alt in notebook  # the alternative text of that figure
+    assert not [page for page in (ROOT / "results").glob("*.html") if f'alt="{alt}' in page.read_text(encoding="utf-8")]
 
 
 def test_parts_have_the_colours_of_all_lessons(found):

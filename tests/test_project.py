@@ -58,7 +58,8 @@ def test_no_image_weight_or_long_file_is_committed():
         pytest.skip("not a git checkout")
     files = [ROOT / file for file in listed.splitlines() if (ROOT / file).exists()]
     assert not [f for f in files if f.suffix in (".jpeg", ".jpg", ".png", ".zip", ".keras", ".h5", ".npy")]
-    assert not [f for f in files if f.stat().st_size > 1_000_000]
+    most = {".html": 3_000_000}  # a page has its figures inside
+    assert not [f for f in files if f.stat().st_size > most.get(f.suffix, 1_000_000)]
 
 
 def test_make_explains_itself():

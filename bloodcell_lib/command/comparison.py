@@ -1,18 +1,29 @@
 """The comparison: tables and figures of the records of several networks. It trains nothing."""
 
+import os
+import re
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib import patheffects
 from matplotlib import pyplot as plt
+from matplotlib.transforms import Bbox
 
-from bloodcell_lib import metrics, models, plots
+from bloodcell_lib import cards, dataset, metrics, models, plots
+from bloodcell_lib.images import DatasetError
+from bloodcell_lib.protocols import Protocol
 from bloodcell_lib.records import Record
 
 IMAGE = ["path", "photo", "label"]
 SCORES = ["recall", "precision", "F1"]
 COSTS = ["million parameters", "million multiply-adds per image", "seconds per epoch", "milliseconds per image"]
+DARK = 0.179  # luminance at which black and white text have the same contrast, 4.6 : 1
+PAPER = "grey"  # of the paper's numbers in figures
+LARGEST = 600  # area in points² of the point with the most parameters
+PLACES = [(x, y) for y in (1, -1, 0) for x in (1, -1)] + [(0, 1), (0, -1)]  # of a label beside its point
 
 
 # What is compared
@@ -31,9 +42,32 @@ def conditions(found: list[Record]) -> pd.DataFrame:
 
 def missing(found: list[Record]) -> str:
     """Name the lessons' networks that have no record here, and the command that makes one."""
-    names = ", ".join(name for name in models.lessons() if name not in {record.model for record in found})
-    how = f"`bloodcell run NAME --protocol {found[0].settings['name']} --seed {found[0].seed}` makes one"
-    return f"There is no record of {names}; {how}." if names else "No network of the lessons is missing."
+    names = [name for name in models.lessons() if name not in {record.model for record in found}]
+    how = f"There is no record of {', '.join(names)}. To make them: `{command(found[0], names)}`"
+    return how if names else "No network of the lessons is missing."
+
+
+def command(record: Record, notebooks: list[str], **changed) -> str:
+    """Return the command that runs notebooks by the recipe and seed of a record, some values of the recipe replaced."""
+    label = replace(Protocol(**record.settings), **changed).label
+    recipe = re.sub(r"-(\w+)=", lambda knob: f" --{knob[1].replace('_', '-')} ", label)
+    return f"bloodcell run {' '.join(notebooks)} --protocol {recipe} --seed {record.seed}"
+
+
+def seeds(found: list[Record], every: list[Record]) -> list[Record]:
+    """Return the runs of the same networks, recipe and data with any seed, those found among them.
+
+    Args:
+        found: what is compared, of one seed.
+        every: the records of the folder.
+    """
+    wanted = {record.model: (record.settings, record.dataset["fingerprint"]) for record in found}
+    return [record for record in every if wanted.get(record.model) == (record.settings, record.dataset["fingerprint"])]
+
+
+def guessing(record: Record) -> bool:
+    """Return whether the 95 % interval of the test accuracy does not lie above that of guessing, 1 / classes."""
+    return record.test["interval95"]["accuracy"][0] <= 1 / len(_classes(record))
 
 
 # The paper's Table 1
@@ -65,6 +99,29 @@ def beside_paper(found: list[Record], what: str = "accuracy") -> pd.DataFrame:
     table = pd.concat({source: _parts(rows, what) for source, rows in sources.items()}, axis="columns", join="inner")
     order = pd.MultiIndex.from_product([plots.PARTS, sources])
     return table.swaplevel(axis="columns")[order].loc[[name for name in sources["best"] if name in table.index]]
+
+
+def dumbbells(found: list[Record]) -> plt.Figure:
+    """Draw the way from the paper's accuracy to ours, at the best epoch, on validation and on test.
+
+    A row per network that the paper has; thin lines are our 95 % intervals, the dotted line is guessing.
+    """
+    shown = [record for record in found if record.model in paper()]
+    size = 8, 1.6 + 0.4 * len(shown)
+    figure, axes = plt.subplots(1, 2, figsize=size, sharex=True, sharey=True, layout="constrained")
+    for axis, part in zip(axes, ("validation", "test"), strict=True):
+        theirs = [100 * paper()[record.model][f"{plots.PARTS[part]}accuracy"] for record in shown]
+        ours, rows, colour = 100 * accuracies(shown, part), range(len(shown)), plots.PART_COLOURS[part]
+        axis.hlines(rows, ours["low"], ours["high"], color=colour, linewidth=1)
+        axis.hlines(rows, theirs, ours["accuracy"], color=PAPER, linewidth=4, alpha=0.4)
+        axis.plot(theirs, rows, "o", color=PAPER, markerfacecolor="white", label="the paper")
+        axis.plot(ours["accuracy"], rows, "o", color=colour, label=f"ours, {part}")
+        axis.axvline(100 / len(_classes(found[0])), color="grey", linestyle=":")
+        axis.set(title=part, yticks=rows, yticklabels=ours.index, ylim=(len(shown) - 0.5, -0.5), xlim=(None, 102))
+    figure.supxlabel("accuracy in %")
+    handles = [handle for axis in axes for handle in axis.get_legend_handles_labels()[0]]
+    figure.legend(handles=[*handles[:2], handles[3]], loc="outside upper center", ncols=3, frameon=False)
+    return figure
 
 
 def bounds(rows: dict[str, dict], rounding: float = 0.0, factor: float = 1.0) -> pd.DataFrame:
@@ -113,20 +170,25 @@ def curves(found: list[Record], what: str = "accuracy") -> plt.Figure:
         for (part, colour), style in zip(plots.PART_COLOURS.items(), ("-", "--", ":"), strict=True):
             values = np.array(record.history[plots.PARTS[part] + what])
             axis.plot(np.arange(1, len(values) + 1), values, style, color=colour, marker=".", label=part)
-        axis.axvline(record.best_epoch, color="grey", linewidth=1)
+        axis.axvline(record.best_epoch, color="grey", linewidth=1, label="best on validation")
     axes[0].set_yscale("log" if what == "loss" else "linear")
     axes[0].xaxis.set_major_locator(plt.MaxNLocator(integer=True, min_n_ticks=1))
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False)
     return figure
 
 
 def matrices(found: list[Record], part: str = "test") -> plt.Figure:
-    """Draw the confusion matrices of "test" or "validation", one panel per network. Source: the paper, figure 9."""
-    figure, axes = _panels([record.model for record in found], 3.3, "predicted class", "true class")
+    """Draw the confusion matrices of "test" or "validation", one panel per network, all on one scale.
+
+    Source: the paper, figure 9.
+    """
+    figure, axes = _panels([record.model for record in found], 2.5, "predicted class", "true class")
     for axis, record in zip(axes, found, strict=True):
         counts = np.array(getattr(record, part)["confusion"])
         shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-        _heatmap(axis, pd.DataFrame(shares, *[_classes(record)] * 2), counts, cmap="Blues", vmin=0, vmax=1)
+        _heatmap(axis, pd.DataFrame(100 * shares, *[_classes(record)] * 2), counts, cmap="Blues", vmin=0, vmax=100)
+    bar = figure.colorbar(axes[0].collections[0], ax=figure.axes, shrink=0.6, pad=0.01)
+    bar.set_label("share of the true class in %")
     return figure
 
 
@@ -151,28 +213,48 @@ def costs(found: list[Record]) -> pd.DataFrame:
 def front(found: list[Record], cost: str = COSTS[1]) -> list[str]:
     """Name the Pareto front: the networks for which no other is at once cheaper and at least as accurate on test.
 
-    Networks whose interval contains the accuracy of guessing are left out.
+    Networks that are guessing are left out.
     """
-    table = costs(found).join(accuracies(found)).query(f"low > {1 / len(_classes(found[0]))}")
-    table = table.sort_values([cost, "accuracy"], ascending=[True, False])
+    able = [record for record in found if not guessing(record)]
+    table = costs(able).join(accuracies(able)).sort_values([cost, "accuracy"], ascending=[True, False])
     return list(table.index[table["accuracy"] > table["accuracy"].cummax().shift(fill_value=0)])
 
 
-def against(found: list[Record], cost: str = COSTS[1]) -> plt.Figure:
-    """Draw test accuracy against a column of `costs`; areas show parameters, a line joins the Pareto front."""
-    table = costs(found).join(100 * accuracies(found)).sort_values("accuracy")
-    best = table.loc[front(found, cost)]
-    figure, axis = plt.subplots(figsize=(10, 5.5), layout="constrained")
-    axis.vlines(table[cost], table["low"], table["high"], color="grey", linewidth=1)
-    axis.step(best[cost], best["accuracy"], "--", where="post", color=plots.PALETTE[3])
-    sns.scatterplot(table, x=cost, y="accuracy", size=COSTS[0], sizes=(40, 400), legend=False, zorder=3, ax=axis)
-    place = -np.inf
-    for name, x, y in table[[cost, "accuracy"]].itertuples():
-        place = max(place + 5, y + 1)  # labels do not cover each other
-        axis.annotate(name, (x, y), (1.12 * x, place), zorder=4, bbox={"fc": "white", "ec": "none", "pad": 0})
-    axis.axhline(100 / len(_classes(found[0])), color="grey", linestyle=":")
-    limits = table[cost].min() / 1.5, 2.5 * table[cost].max()
-    axis.set(xscale="log", xlim=limits, ylabel="test accuracy in %", ylim=(0, 105))
+def against(found: list[Record], every: list[Record] | None = None, cost: str = COSTS[1]) -> plt.Figure:
+    """Draw test accuracy against a column of `costs`.
+
+    Areas are parameters, lines 95 % intervals, small dots other seeds; a dashed line joins the Pareto front; networks
+    that are guessing are hollow.
+
+    Args:
+        found: what is compared.
+        every: the same networks with every seed, from `seeds`.
+        cost: one of `COSTS`.
+    """
+    table, best = costs(found).join(100 * accuracies(found)), front(found, cost)
+    area, chance = LARGEST / table[COSTS[0]].max(), 100 / len(_classes(found[0]))
+    figure, axis = plt.subplots(figsize=(9, 6.5), layout="constrained")
+    axis.vlines(table[cost], table["low"], table["high"], color="grey", linewidth=1, label="95 % interval")
+    axis.step(*table.loc[best, [cost, "accuracy"]].to_numpy().T, "k--", where="post", linewidth=1, label="front")
+    axis.axhline(chance, color="grey", linestyle=":", label="guessing")
+    runs = _seeds(every or [])
+    axis.plot(
+        table[cost].reindex(runs.index), runs, "k.", markersize=5, zorder=4, label="each seed" if len(runs) else None
+    )
+    able = np.where([guessing(record) for record in found], 0.0, 0.7)  # hollow, or not
+    blue = [(*plots.PALETTE[0], alpha) for alpha in able]
+    axis.scatter(table[cost], table["accuracy"], area * table[COSTS[0]], blue, edgecolors="black", zorder=3)
+    for million in (m for m in (1, 5, 20) if m <= table[COSTS[0]].max()):
+        label = f"{million} million parameters"
+        axis.scatter([], [], area * million, [(*plots.PALETTE[0], 0.7)], edgecolors="black", label=label)
+    figure.legend(loc="outside upper center", ncols=4, frameon=False, borderpad=1)
+    limits, lowest = (table[cost].min() / 1.6, 1.9 * table[cost].max()), min(chance, table["low"].min())
+    axis.set(xscale="log", xlim=limits, xlabel=cost, ylabel="test accuracy in %", ylim=(max(0, lowest - 12), 102))
+    axis.xaxis.set_major_locator(plt.LogLocator(subs=(1, 2, 5)))
+    axis.xaxis.set_major_formatter("{x:,g}")
+    axis.xaxis.set_minor_locator(plt.NullLocator())
+    figure.draw_without_rendering()  # lays it out
+    _name(axis, table[cost], table["accuracy"], np.sqrt(area * table[COSTS[0]]) / 2)
     return figure
 
 
@@ -204,18 +286,27 @@ def confused(found: list[Record], most: int = 3) -> pd.DataFrame:
 # Which differences can be believed
 
 
-def ranking(found: list[Record]) -> plt.Figure:
-    """Draw test accuracies with their intervals, sorted; validation beside them, and what guessing gives."""
+def ranking(found: list[Record], every: list[Record] | None = None) -> plt.Figure:
+    """Draw test accuracies with their intervals, sorted; validation beside them, and what guessing gives.
+
+    Args:
+        found: what is compared.
+        every: the same networks with every seed, from `seeds`. Each is a small dot; a short line is their mean.
+    """
     test = 100 * accuracies(found).sort_values("accuracy", kind="stable")
-    figure, axis = plt.subplots(figsize=(9, 1.2 + 0.4 * len(found)), layout="constrained")
+    figure, axis = plt.subplots(figsize=(8, 1.4 + 0.42 * len(found)), layout="constrained")
     axis.axvspan(*test.iloc[-1][["low", "high"]], color="grey", alpha=0.18, linewidth=0)
     axis.axvline(100 / len(_classes(found[0])), color="grey", linestyle=":", label="guessing")
     axis.hlines(test.index, test["low"], test["high"], color=plots.PART_COLOURS["test"], linewidth=2)
     for part, fill in (("test", None), ("validation", "none")):
         points = 100 * accuracies(found, part)["accuracy"][test.index]
         axis.plot(points, test.index, "o", color=plots.PART_COLOURS[part], markerfacecolor=fill, label=part)
+    if len(runs := _seeds(every or [])):
+        means = runs.groupby(level=0).mean()
+        axis.plot(runs, runs.index, "k.", markersize=4, label="test, each seed")
+        axis.plot(means, means.index, "k|", markersize=16, label="test, mean of the seeds")
     axis.set(xlabel="accuracy in %", xlim=(0, 102), ylim=(-0.6, len(found) - 0.4))
-    figure.legend(loc="outside lower center", ncols=3, frameon=False)
+    figure.legend(loc="outside upper center", ncols=3, frameon=False)
     return figure
 
 
@@ -322,24 +413,67 @@ def pair_figure(tests: pd.DataFrame) -> plt.Figure:
     return figure
 
 
-# The choice
+# What all of them miss
 
 
-def choices(found: list[Record]) -> pd.DataFrame:
-    """Choose for each cost among the networks whose validation interval overlaps that of the best on validation.
+def missed(found: list[Record], most: int = 8) -> pd.DataFrame:
+    """Lay out the test photographs that none or nearly none of the networks classifies, the worst first.
 
-    Test has no say in it. Seconds are left out if the runs come from several machines.
+    A network classifies a photograph if at least half of its images are correct; nearly none is one network in five.
+    Networks that are guessing are not asked.
+
+    Args:
+        found: the records.
+        most: photographs at most.
 
     Returns:
-        A row for each wish: the choice and its test accuracy.
+        A row for each: photograph, true class, most predicted (the wrong class given most often), images, correct
+        (share of all predictions), networks ("0 of 9") and path (the image that fewest networks classify).
     """
-    best = max(found, key=lambda record: (record.validation["accuracy"], -record.validation["loss"])).model
-    candidates = [best, *overlapping(accuracies(found, "validation"), best)]
-    wishes = COSTS if len({record.device for record in found}) == 1 else COSTS[:2]
-    chosen = {"accuracy on validation": best} | costs(found).loc[candidates, wishes].idxmin().to_dict()
-    shown = accuracies(found).apply(lambda row: metrics.format_interval(row.iloc[0], list(row.iloc[1:])), axis=1)
-    table = pd.Series(chosen, name="choice").rename_axis("best in").to_frame()
-    return table.assign(**{"its test accuracy in %": table["choice"].map(shown)})
+    columns = ["photograph", "true class", "most predicted", "images", "correct", "networks", "path"]
+    able, classes = [record for record in found if not guessing(record)], _classes(found[0])
+    if not able:
+        return pd.DataFrame(columns=columns)
+    predicted, rows = predictions(able), []
+    for (photo, label), images in predicted.groupby(["photo", "label"]):
+        right = images.eq(label)
+        if (networks := (right.mean() >= 0.5).sum()) <= len(able) // 5:
+            wrong = pd.Series(images.to_numpy()[~right.to_numpy()]).mode()[0]
+            share, path = right.to_numpy().mean(), right.mean(axis=1).idxmin()[0]
+            told = photo, classes[label], classes[wrong], len(images), share, f"{networks} of {len(able)}", path
+            rows.append((networks, *told))
+    table = pd.DataFrame(rows, columns=["order", *columns]).sort_values(["order", "correct"], kind="stable")
+    return table.drop(columns="order").head(most).reset_index(drop=True)
+
+
+def pictures(paths: pd.Series, record: Record, data: str | os.PathLike | None = None) -> list[np.ndarray]:
+    """Read test images in full size, if the set that the record was tested on is at hand.
+
+    Args:
+        paths: as the predictions have them.
+        record: of a run on the set.
+        data: as for `dataset.load`; None is BLOODCELL_DATA, or the known set that the record names.
+
+    Returns:
+        Images uint8 (height, width, 3), or none of them if `data` is not that set, or is not found.
+    """
+    known, name = cards.names(), record.dataset["name"]
+    data = data or os.environ.get("BLOODCELL_DATA") or (name if name in known else None)
+    if data is None or str(data) in known and data != name:  # another set need not be drawn or downloaded
+        return []
+    try:
+        index = dataset.describe(data)
+    except DatasetError:
+        return []
+    if index.fingerprint != record.dataset["fingerprint"]:
+        return []
+    depth = 1 + index.entries[0].key.count("/")  # a zip and its unpacked folder differ in what is above
+
+    def tail(path: str) -> tuple[str, ...]:
+        return tuple(path.split("/")[-depth:])
+
+    places = {tail(entry.path): entry.path for entry in index.entries}
+    return [index.source.image(places[tail(path)]) for path in paths]
 
 
 # Shared by the above
@@ -355,6 +489,40 @@ def _classes(record: Record) -> list[str]:
     return [name.capitalize() for name in record.dataset["classes"]]
 
 
+def _seeds(every: list[Record]) -> pd.Series:
+    """Return test accuracies in percent, by network, of those that were trained with several seeds."""
+    runs = pd.Series([100 * r.test["accuracy"] for r in every], [r.model for r in every], dtype=float)
+    return runs[runs.index.duplicated(keep=False)]
+
+
+def _name(axis: plt.Axes, xs: pd.Series, ys: pd.Series, radii: pd.Series) -> None:
+    """Write the names of points beside them, each where it covers the fewest other names and points.
+
+    Args:
+        axis: where the points are.
+        xs, ys: their places, indexed by name.
+        radii: of the points, in points of type.
+    """
+    scale, centres = axis.figure.dpi / 72, axis.transData.transform(np.stack([xs, ys], axis=1))
+    reach = scale * radii.to_numpy()[:, None] / np.sqrt(2)  # the square in the circle
+    taken = [Bbox(ends) for ends in np.stack([centres - reach, centres + reach], axis=1)]
+    aligned = {"ha": {1: "left", 0: "center", -1: "right"}, "va": {1: "bottom", 0: "center", -1: "top"}}
+    for name, x, y, radius in zip(xs.index, xs, ys, radii, strict=True):
+        halo = [patheffects.withStroke(linewidth=3, foreground="white")]
+        text = axis.annotate(name, (x, y), (0, 0), textcoords="offset points", path_effects=halo, zorder=5, fontsize=11)
+
+        def covers(place: tuple[int, int], text=text, far=radius + 3) -> float:
+            share = far / np.hypot(*place)
+            text.set(
+                position=(share * place[0], share * place[1]), ha=aligned["ha"][place[0]], va=aligned["va"][place[1]]
+            )
+            box = text.get_window_extent()
+            return sum(box.overlaps(other) for other in taken) + 9 * (not axis.bbox.contains(*box.max))
+
+        covers(min(PLACES, key=covers))
+        taken.append(text.get_window_extent())
+
+
 def _parts(rows: dict[str, dict], what: str) -> pd.DataFrame:
     """Return accuracy or loss, networks by parts."""
     table = pd.DataFrame(rows).T[[key + what for key in plots.PARTS.values()]]
@@ -364,10 +532,12 @@ def _parts(rows: dict[str, dict], what: str) -> pd.DataFrame:
 def _panels(titles: list[str], height: float, x: str, y: str) -> tuple[plt.Figure, list[plt.Axes]]:
     """Return a figure of as many panels as titles, up to three per row, their axes shared and named."""
     grid = -(-len(titles) // 3), min(len(titles), 3)
-    size = 11, 0.8 + height * grid[0]
+    size = max(6, 3 * grid[1] + 1), 0.8 + height * grid[0]
     figure, axes = plt.subplots(*grid, figsize=size, sharex=True, sharey=True, squeeze=False, layout="constrained")
     for axis in axes.flat[len(titles) :]:
         axis.set_axis_off()
+    for axis in axes.flat[len(titles) - grid[1] : len(titles)]:
+        axis.tick_params(labelbottom=True)  # also above an empty place
     for axis, title in zip(axes.flat, titles, strict=False):
         axis.set_title(title)
     figure.supxlabel(x)
@@ -377,6 +547,10 @@ def _panels(titles: list[str], height: float, x: str, y: str) -> tuple[plt.Figur
 
 def _heatmap(axis: plt.Axes, table: pd.DataFrame, notes: np.ndarray | pd.DataFrame, **colours) -> None:
     sns.heatmap(table, annot=notes, fmt="", linewidths=1, cbar=False, ax=axis, **colours)
+    for text in axis.texts:
+        column, row = np.subtract(text.get_position(), 0.5).astype(int)
+        colour = axis.collections[0].to_rgba(table.iat[row, column])
+        text.set_color("black" if sns.utils.relative_luminance(colour) > DARK else "white")
     axis.tick_params(axis="x", rotation=35)
     axis.tick_params(axis="y", rotation=0)
     axis.set(xlabel="", ylabel="")
