@@ -117,16 +117,17 @@ def training(run: Run) -> None:
 
 
 def report(record: Record, data: Dataset) -> None:
-    """Show what a run achieved: test accuracy, confusions, metrics per class, the paper's row."""
+    """Show what a run achieved: test accuracy, confusions and metrics per class if it learned, the paper's row."""
     result(record)
-    confusions(record)
-    display(per_class(record))
+    if not metrics.guessing(record.test):
+        confusions(record)
+        display(per_class(record))
     beside_paper(record, data)
     copies(record, data)
 
 
 def result(record: Record) -> None:
-    """State the test accuracy with its interval, and what the interval is."""
+    """State the test accuracy with its interval, what the interval is, and whether the network only guesses."""
     test, ends, title = record.test, record.test["interval95"], models.card(record.model).title
     accuracy, low, high, *covered = map(_percent, (test["accuracy"], *ends["accuracy"], *(ends.get("coverage") or ())))
     tried = (
@@ -139,10 +140,22 @@ def result(record: Record) -> None:
         f"accuracy on new {ends['unit']}s of these classes, estimated from the {ends['units']} that were tested. "
         f"{COUNTED[ends['unit']]}{tried if covered else ''}"
     )
+    if metrics.guessing(record.test):
+        found = metrics.format_interval(record.test["macro"]["recall"], ends["macro"]["recall"])
+        _say(
+            f"**Here, {title} is not better than guessing.** On average it finds {found} % of the images of a class; "
+            f"guessing finds {_percent(1 / len(record.dataset['classes']))}. What it confuses and what it looks at "
+            "means nothing yet. Train longer (`EPOCHS`), with more images (`LIMIT`), or with another `SEED`."
+        )
 
 
 def confusions(record: Record) -> None:
-    """Draw the confusion matrices of validation and test, and name the most frequent confusion on test."""
+    """Draw the confusion matrices of validation and test, and name the most frequent confusion on test.
+
+    Those of a network that guesses are left out.
+    """
+    if _left_out(record, "confusion matrices"):
+        return
     matrices = {part: np.array(getattr(record, part)["confusion"]) for part in ("validation", "test")}
     correct = "; ".join(f"{part}: {np.trace(matrix)} of {matrix.sum()} correct" for part, matrix in matrices.items())
     plots.show(plots.confusions(matrices, record.dataset["classes"]), f"Confusion matrices. {correct}.")
@@ -188,7 +201,12 @@ def copies(record: Record, data: Dataset) -> None:
 
 
 def class_maps(run: Run, record: Record, data: Dataset) -> None:
-    """Show class activation maps over the most confident correct and wrong prediction of each class on test."""
+    """Show class activation maps over the most confident correct and wrong prediction of each class on test.
+
+    Those of a network that guesses are left out.
+    """
+    if _left_out(record, "class activation maps"):
+        return
     probabilities = record.answers["probabilities"]
     chosen = metrics.most_confident(data.test.labels, probabilities)
     predicted, images = probabilities.argmax(1), data.test.images
@@ -209,6 +227,12 @@ def class_maps(run: Run, record: Record, data: Dataset) -> None:
     missing = [claim for n, claim in zip(chosen, claims, strict=True) if n is None]
     empty = f"An empty panel means: on test, {', '.join(missing)}. " if missing else ""
     _say(f"{empty}The map has {rows} × {columns} places and is drawn smoothly, so an edge in it is no outline.")
+
+
+def _left_out(record: Record, what: str) -> bool:
+    if guesses := metrics.guessing(record.test):
+        _say(f"The {what} are left out: the network is not better than guessing, so they would show chance.")
+    return guesses
 
 
 def _say(text: str) -> None:

@@ -237,6 +237,18 @@ def summary(labels: np.ndarray, probabilities: np.ndarray, clusters: np.ndarray,
     return json.loads(json.dumps(found, default=lambda array: array.tolist()))
 
 
+def guessing(part: dict) -> bool:
+    """Return whether a classifier is not told from one that guesses.
+
+    It is where the 95 % interval of the mean recall over the classes reaches down to 1 / classes: there are both a
+    random answer and always the same one. Where all classes have as many images, the mean recall is the accuracy.
+
+    Args:
+        part: from `summary`.
+    """
+    return part["interval95"]["macro"]["recall"][0] <= 1 / len(part["confusion"])
+
+
 def format_interval(share: float, ends: list[float] | None, digits: int = 1) -> str:
     """Write a share and its interval in percent, as 89.2 [81.4, 94.7]; without brackets where there is no interval."""
     value, *both = (f"{100 * number:.{digits}f}" for number in (share, *(ends or ())))

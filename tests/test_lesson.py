@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from IPython.display import Markdown
 
-from bloodcell_lib import dataset, lesson, models, plots, protocols, training
+from bloodcell_lib import dataset, lesson, metrics, models, plots, protocols, training
 
 SIZE = (24, 32)
 RECIPE = protocols.get("quick", image_size=SIZE, epochs=3, batch_size=16, limit=32)
@@ -24,6 +24,16 @@ def finished(tmp_path_factory):
     network = models.build("cnn", SIZE, len(data.classes))
     run = training.fit(network, data, RECIPE, out=tmp_path_factory.mktemp("runs"), callbacks=[])
     return run, training.evaluate(run, data), data
+
+
+def answering(record, data, correct: float):
+    """The record, as if its network had given a share of the images of each class to the right one."""
+    labels = data.test.labels
+    place = np.array([np.sum(labels[:row] == label) for row, label in enumerate(labels)])  # within its class
+    given = np.where(place < correct * len(labels) / 4, labels, (labels + 1) % 4)
+    answers = record.answers | {"probabilities": np.eye(4)[given] * 0.6 + 0.1}
+    test = metrics.summary(labels, answers["probabilities"], data.test.photos, "photo")
+    return replace(record, test=test, arrays=answers)
 
 
 @pytest.fixture
@@ -106,7 +116,8 @@ def test_the_curves_are_read(finished, shown):
 
 
 def test_a_report_shows_all_that_a_record_says(finished, shown):
-    run, record, data = finished
+    _, trained, data = finished
+    record = answering(trained, data, 0.9)
     lesson.report(record, data)
     ((figure, alt),) = (it for it in shown if isinstance(it, tuple))
     classes, paper = (it for it in shown if isinstance(it, pd.DataFrame))
@@ -129,12 +140,33 @@ def test_a_report_shows_all_that_a_record_says(finished, shown):
 
 
 def test_an_interval_says_what_it_counts(finished, shown):
-    record = finished[1]
+    record = answering(finished[1], finished[2], 0.9)
     for unit, coverage in (("photo", [0.9, 0.97]), ("image", None)):
         ends = record.test["interval95"] | {"unit": unit, "coverage": coverage}
         lesson.result(replace(record, test=record.test | {"interval95": ends}))
     assert "photographs are counted" in shown[0] and "90.0 % to 97.0 %" in shown[0]
     assert "counted one by one" in shown[1] and "simulations" not in shown[1]
+
+
+def test_guessing_is_called_guessing_and_not_read(finished, shown):
+    run, trained, data = finished
+    guesses, learned = (answering(trained, data, share) for share in (0.25, 0.9))
+    lesson.report(guesses, data)
+    assert "**Here, A four-layer CNN is not better than guessing.**" in shown[1] and "guessing finds 25.0 %" in shown[1]
+    assert not [it for it in shown if isinstance(it, tuple)]  # no figure
+    assert [it.columns[0] for it in shown if isinstance(it, pd.DataFrame)] == ["paper, Table 1"]
+    for left_out, draw in (
+        ("confusion matrices", lambda record: lesson.confusions(record)),
+        ("class activation maps", lambda record: lesson.class_maps(run, record, data)),
+    ):
+        shown.clear()
+        draw(guesses)
+        assert len(shown) == 1 and f"The {left_out} are left out" in shown[0]
+        draw(learned)
+        assert isinstance(shown[1], tuple)
+    shown.clear()
+    lesson.result(learned)
+    assert "guessing" not in texts(shown)
 
 
 def test_unknown_photographs_are_said_to_be_unknown(finished, shown):
@@ -144,7 +176,7 @@ def test_unknown_photographs_are_said_to_be_unknown(finished, shown):
 
 
 def test_the_most_frequent_confusion_is_named(finished, shown):
-    record = finished[1]
+    record = answering(finished[1], finished[2], 0.9)
     matrix = np.diag([12, 5, 12, 12])
     matrix[1, 3], matrix[1, 0] = 6, 1
     for confusion in (matrix, np.diag([12] * 4)):
@@ -161,8 +193,7 @@ def test_nothing_of_the_paper_is_shown_of_a_network_that_it_lacks(finished, show
 
 def test_class_maps_show_the_most_confident_and_say_what_is_missing(finished, shown):
     run, record, data = finished
-    correct = np.eye(4)[data.test.labels] * 0.6 + 0.1
-    lesson.class_maps(run, replace(record, arrays=record.answers | {"probabilities": correct}), data)
+    lesson.class_maps(run, answering(record, data, 1), data)
     (figure, alt), said = shown
     assert "no eosinophil is classified wrongly" in said and "correctly" not in said and "1 × 2 places" in said
     titles = [axis.get_title() for axis in figure.axes]
