@@ -3,13 +3,14 @@
 import inspect
 import textwrap
 from functools import lru_cache
+from itertools import product
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from IPython.display import Markdown, display
 
-from bloodcell_lib import metrics, models, plots, protocols
+from bloodcell_lib import images, metrics, models, plots, protocols
 from bloodcell_lib.backend import keras
 from bloodcell_lib.dataset import Dataset
 from bloodcell_lib.models import cost as costs
@@ -18,6 +19,7 @@ from bloodcell_lib.records import Record
 from bloodcell_lib.training import Run
 
 PAPER_IMAGES = 7965  # that the paper trains on: four fifths of the archive's TRAIN
+SOME = 64  # test images on which evidence is measured
 COUNTED = {
     "photo": "The copies of one photograph tend to be classified alike, so photographs are counted, not images.",
     "image": "Which photograph is behind an image is not known here, so images are counted one by one. If several are "
@@ -207,26 +209,41 @@ def class_maps(run: Run, record: Record, data: Dataset) -> None:
     """
     if _left_out(record, "class activation maps"):
         return
-    probabilities = record.answers["probabilities"]
-    chosen = metrics.most_confident(data.test.labels, probabilities)
-    predicted, images = probabilities.argmax(1), data.test.images
-    found = [n for n in chosen if n is not None]
-    every = models.class_maps(run.network, images[found])
-    rows, columns = every.shape[1:3]
-    panels: dict[int | None, tuple[Any, ...]] = {
-        None: (np.full_like(images[0], 235), np.full((rows, columns), np.nan), "none")
-    }
-    for n, maps in zip(found, every, strict=True):
-        true, guess = (data.classes[label].lower() for label in (data.test.labels[n], predicted[n]))
-        panels[n] = images[n], maps[..., predicted[n]], f"{true} as\n{guess}, {probabilities[n].max():.0%}"
-    pictures, heat, titles = (list(column) for column in zip(*(panels[n] for n in chosen), strict=True))
-    figure = plots.overlay_heatmap(pictures, heat, titles, len(data.classes))
-    told = "; ".join(panels[n][2] for n in chosen).replace("\n", " ")
+    probabilities, names = record.answers["probabilities"], [name.lower() for name in data.classes]
+    predicted, chosen = probabilities.argmax(1), metrics.most_confident(data.test.labels, probabilities)
+    rows, missing = (np.array(column) for column in zip(*((n or 0, n is None) for n in chosen), strict=True))
+    maps, boxes, inside = _evidence(run.network, data, rows, predicted)
+    titles = [
+        f"no {name}\nclassified {how}"
+        if n is None
+        else f"{name} as\n{names[predicted[n]]}, {probabilities[n].max():.0%}\n{share:.0%} inside"
+        for n, share, (how, name) in zip(chosen, inside, product(("correctly", "wrongly"), names), strict=True)
+    ]
+    pictures = np.where(missing[:, None, None, None], np.uint8(255), data.test.images[rows])
+    maps[missing], boxes[missing], most = np.nan, np.nan, abs(maps[~missing]).max()
+    label = "evidence against (−) and for (+) the predicted class"
+    figure = plots.overlay_heatmap(pictures, maps, titles, (-most, most), label, boxes=boxes, columns=len(names))
+    told = "; ".join(titles).replace("\n", " ")
     plots.show(figure, f"Class activation maps over test images. Top, correct; bottom, wrong predictions: {told}.")
-    claims = [f"no {name.lower()} is classified {how}" for how in ("correctly", "wrongly") for name in data.classes]
-    missing = [claim for n, claim in zip(chosen, claims, strict=True) if n is None]
-    empty = f"An empty panel means: on test, {', '.join(missing)}. " if missing else ""
-    _say(f"{empty}The map has {rows} × {columns} places and is drawn smoothly, so an edge in it is no outline.")
+    some = np.random.default_rng(0).permutation(len(data.test))[:SOME]
+    _, boxes, inside = _evidence(run.network, data, some, predicted)
+    covered = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1).mean() / np.prod(pictures.shape[1:3])
+    _say(
+        f"The line is the window around the white cell, which is found by its violet stain. Over {len(some)} test "
+        f"images, on average {_percent(inside.mean(), 0)} of the evidence for the predicted class is inside it. "
+        f"Evidence that is spread evenly has {_percent(covered, 0)} there. A map has {maps.shape[1]} × {maps.shape[2]} "
+        "places and is drawn smoothly, so an edge in it is no outline."
+    )
+
+
+def _evidence(
+    network: keras.Model, data: Dataset, rows: np.ndarray, predicted: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Evidence for the predicted class on test images, the window around the white cell, and the share inside."""
+    pictures = data.test.images[rows]
+    whole, maps = (0, 0, *pictures.shape[2:0:-1]), models.evidence(network, pictures, predicted[rows])
+    boxes = np.array([whole if data.frame == "cell" else images.window(each, (1, 1)) for each in pictures], float)
+    return maps, boxes, models.share_inside(maps, boxes, pictures.shape[1:3])
 
 
 def _left_out(record: Record, what: str) -> bool:

@@ -263,6 +263,24 @@ def test_the_mean_of_a_class_map_is_the_score(name):
     assert scores / scores.sum(1, keepdims=True) == pytest.approx(run(network(name), images), abs=1e-5)
 
 
+def test_evidence_ignores_what_all_classes_have_in_common():
+    model, images = models.build("cnn", (24, 32)), np.random.default_rng(0).integers(0, 256, (3, 24, 32, 3))
+    maps, found = models.class_maps(model, images), models.evidence(model, images, [2, 0, 3])
+    assert found[0] == pytest.approx(maps[0, ..., 2] - maps[0].mean(-1), abs=1e-5)
+    last = model.get_layer("probabilities")
+    kernel, bias = last.get_weights()
+    last.set_weights([kernel + np.arange(len(kernel))[:, None], bias + 7])
+    assert not np.allclose(models.class_maps(model, images), maps, atol=1)
+    assert models.evidence(model, images, [2, 0, 3]) == pytest.approx(found, abs=1e-3)
+
+
+def test_the_share_of_evidence_inside_a_box_by_hand():
+    maps = np.array([[[3.0, 1.0], [-5.0, 4.0]]] * 3)  # places of 10 x 20 pixels
+    boxes = np.array([(0, 0, 20, 10), (10, 5, 40, 20), (0, 0, 40, 20)])
+    shares = [3 / 8, (3 / 4 + 1 / 2 + 4) / 8, 1]
+    assert models.share_inside(maps, boxes, (20, 40)) == pytest.approx(shares)
+
+
 def test_class_maps_name_the_layers_that_they_need():
     plain = keras.Sequential([keras.Input((8, 8, 3)), layers.Flatten(), layers.Dense(2)], name="plain")
     with pytest.raises(ValueError, match="plain has no class maps.*'pool'.*'probabilities'"):
