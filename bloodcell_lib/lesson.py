@@ -19,6 +19,7 @@ from bloodcell_lib.records import Record
 from bloodcell_lib.training import Run
 
 PAPER_IMAGES = 7965  # that the paper trains on: four fifths of the archive's TRAIN
+GAP = 0.1  # between two accuracies, above which a lesson explains it
 SOME = 64  # test images on which evidence is measured
 COUNTED = {
     "photo": "The copies of one photograph tend to be classified alike, so photographs are counted, not images.",
@@ -140,7 +141,7 @@ def result(record: Record) -> None:
         f"{title}: **test accuracy {accuracy} [{low}, {high}]**, after epoch {record.best_epoch} of "
         f"{len(record.history['loss'])}.\n\nThe brackets give a 95 % interval: the range of this trained network's "
         f"accuracy on new {ends['unit']}s of these classes, estimated from the {ends['units']} that were tested. "
-        f"{COUNTED[ends['unit']]}{tried if covered else ''}"
+        f"{COUNTED[ends['unit']]}{tried if covered else ''}{_on_train(record)}"
     )
     if metrics.guessing(record.test):
         found = metrics.format_interval(record.test["macro"]["recall"], ends["macro"]["recall"])
@@ -149,6 +150,20 @@ def result(record: Record) -> None:
             f"guessing finds {_percent(1 / len(record.dataset['classes']))}. What it confuses and what it looks at "
             "means nothing yet. Train longer (`EPOCHS`), with more images (`LIMIT`), or with another `SEED`."
         )
+
+
+def _on_train(record: Record) -> str:
+    """Say the training accuracy in inference mode, and what it tells: lagging statistics, overfitting, or nothing."""
+    if not record.train:
+        return ""
+    moving, still = record.history["accuracy"][record.best_epoch - 1], record.train["accuracy"]
+    told = f"\n\nOn its training images, this network has accuracy {_percent(still)} in inference mode, as it is used."
+    if moving - still > GAP:
+        lag = "the statistics of batch normalisation lag behind the weights, so validation and test are too low"
+        return f"{told} In training mode, the same epoch had {_percent(moving)}: {lag}. More steps mend it."
+    if still - record.validation["accuracy"] > GAP:
+        return f"{told} That is far above validation: it overfits. More epochs do not mend it, more images do."
+    return told
 
 
 def confusions(record: Record) -> None:

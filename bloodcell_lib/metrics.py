@@ -21,6 +21,12 @@ def cross_entropy(labels: np.ndarray, probabilities: np.ndarray) -> float:
     return float(log_loss(labels, _shares(probabilities), labels=range(probabilities.shape[1])))
 
 
+def loss_and_accuracy(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
+    """Return cross-entropy and accuracy of probabilities (N, classes) for true classes (N,)."""
+    matrix = confusion(labels, probabilities)
+    return {"loss": cross_entropy(labels, probabilities), "accuracy": float(accuracy(matrix))}
+
+
 def one_vs_rest(matrix: np.ndarray) -> dict[str, np.ndarray]:
     """Count, for each class against all others, the correct and the wrong decisions.
 
@@ -217,11 +223,9 @@ def summary(labels: np.ndarray, probabilities: np.ndarray, clusters: np.ndarray,
     """
     matrix = confusion(labels, probabilities)
     counts, true = by_photograph(labels, probabilities.argmax(1), clusters, len(matrix))
-    found = {
-        "loss": cross_entropy(labels, probabilities),
+    found = loss_and_accuracy(labels, probabilities) | {
         "brier": brier(labels, probabilities),
         "calibration_error": calibration_error(labels, probabilities),
-        "accuracy": accuracy(matrix),
         "confusion": matrix,
         "per_class": per_class(matrix),
         "macro": macro(matrix),

@@ -169,6 +169,31 @@ def test_guessing_is_called_guessing_and_not_read(finished, shown):
     assert "guessing" not in texts(shown)
 
 
+@pytest.mark.parametrize(
+    ("moving", "still", "validation", "told"),
+    [
+        (0.98, 0.40, 0.35, "statistics of batch normalisation lag"),
+        (0.98, 0.97, 0.35, "it overfits"),
+        (0.80, 0.97, 0.95, "in inference mode"),
+        (0.80, None, 0.95, None),
+    ],
+)
+def test_training_accuracy_in_inference_mode_tells_lag_from_overfitting(
+    finished, shown, moving, still, validation, told
+):
+    record = answering(finished[1], finished[2], 0.9)
+    assert 0 <= record.train["accuracy"] <= 1
+    history = record.history | {"accuracy": [moving] * 3}
+    measured = {"history": history, "validation": record.validation | {"accuracy": validation}}
+    lesson.result(replace(record, train=still and {"loss": 1.0, "accuracy": still}, **measured))
+    sentences = [text for text in ("lag", "it overfits", "in inference mode") if text in shown[0]]
+    if told is None:
+        assert not sentences
+    else:
+        assert told in shown[0] and f"{100 * still:.1f} %" in shown[0]
+        assert len(sentences) == 1 + (told != "in inference mode")
+
+
 def test_unknown_photographs_are_said_to_be_unknown(finished, shown):
     _, record, data = finished
     lesson.copies(record, replace(data, photos_known=False))
