@@ -1,9 +1,12 @@
 """What every lesson shows in the same way: library source, and tables, figures and sentences computed from a run."""
 
+import hashlib
 import inspect
+import json
 import textwrap
 from functools import lru_cache
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +29,32 @@ COUNTED = {
     "image": "Which photograph is behind an image is not known here, so images are counted one by one. If several are "
     "copies of one photograph, the true interval is wider.",
 }
+
+
+def check(exercise: str, answer: Any) -> None:
+    """Say whether the answer to an exercise is right. The right one is kept as a digest only.
+
+    Args:
+        exercise: lesson and number, such as "05.1".
+        answer: a number, or several in their order, compared to two decimal places; None is not answered yet.
+
+    Raises:
+        ValueError: the exercise has no number to check, or the answer is not of numbers.
+    """
+    known = json.loads(Path(__file__).with_name("answers.json").read_text(encoding="utf-8"))
+    if exercise not in known:
+        raise ValueError(f"no answer to exercise {exercise!r} can be checked. Choose from: {', '.join(known)}.")
+    right = answer is not None and answer_digest(exercise, answer) == known[exercise]
+    _say(f"Exercise {exercise}: {'not answered yet' if answer is None else '**right**' if right else 'not yet'}.")
+
+
+def answer_digest(exercise: str, answer: Any) -> str:
+    """Return what is kept of an answer: a digest of the exercise and the numbers."""
+    try:
+        numbers = " ".join(f"{float(number):.2f}" for number in np.ravel(answer))
+    except (TypeError, ValueError):
+        raise ValueError(f"answer={answer!r} cannot be checked. Give a number, such as 46 or 1_000.") from None
+    return hashlib.sha256(f"{exercise}: {numbers}".encode()).hexdigest()[:16]
 
 
 def source(thing: Any, start: str = "", stop: str | None = None) -> Markdown:

@@ -1,6 +1,7 @@
 """Every notebook has the form that readers, papermill and git need, and runs from its first cell to its last."""
 
 import ast
+import json
 import os
 import re
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -134,6 +135,16 @@ def test_goals_on_top_and_what_to_remember_below(path):
     bullets = [re.match(r"(- .+\n)+", part)[0].count("\n") for part in (goals, kept)]
     assert bullets[0] == 3 and 3 <= bullets[1] <= 6
     assert text.index("After this lesson") < text.index("## Setup") and text.index("## What") < text.index("## Exer")
+
+
+@lessons
+def test_exercises_with_a_number_can_be_checked(path):
+    kept = [
+        name for name in json.loads((ROOT / "bloodcell_lib" / "answers.json").read_text()) if name[:2] == path.stem[:2]
+    ]
+    typed = [cell.source for cell in cells(path, "code") if "lesson.check(" in cell.source]
+    assert [re.fullmatch(r"answer = None  # .+\nlesson\.check\(\"(.+)\", answer\)", text)[1] for text in typed] == kept
+    assert kept and kept[0].endswith(".1")
 
 
 def lessons_of_the_map() -> dict[str, tuple[str, str]]:
