@@ -18,8 +18,8 @@ run: .venv  ## execute every notebook on the sample and print the table of resul
 test: .venv  ## run the tests; those on the real archive need BLOODCELL_DATA
 	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
 
-lab: .venv  ## open the notebooks in JupyterLab
-	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/notebooks
+lab: .venv  ## open the map of the lessons in JupyterLab
+	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/notebooks/index.ipynb
 
 lint: .venv  ## check the style and the types of the code, and the style of the notebooks
 	$(BIN)/ruff check

@@ -1,15 +1,19 @@
 """What every lesson shows in the same way: library source, and tables, figures and sentences computed from a run."""
 
+import hashlib
 import inspect
+import json
 import textwrap
 from functools import lru_cache
+from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from IPython.display import Markdown, display
 
-from bloodcell_lib import metrics, models, plots, protocols
+from bloodcell_lib import images, metrics, models, plots, protocols
 from bloodcell_lib.backend import keras
 from bloodcell_lib.dataset import Dataset
 from bloodcell_lib.models import cost as costs
@@ -18,11 +22,39 @@ from bloodcell_lib.records import Record
 from bloodcell_lib.training import Run
 
 PAPER_IMAGES = 7965  # that the paper trains on: four fifths of the archive's TRAIN
+GAP = 0.1  # between two accuracies, above which a lesson explains it
+SOME = 64  # test images on which evidence is measured
 COUNTED = {
     "photo": "The copies of one photograph tend to be classified alike, so photographs are counted, not images.",
     "image": "Which photograph is behind an image is not known here, so images are counted one by one. If several are "
     "copies of one photograph, the true interval is wider.",
 }
+
+
+def check(exercise: str, answer: Any) -> None:
+    """Say whether the answer to an exercise is right. The right one is kept as a digest only.
+
+    Args:
+        exercise: lesson and number, such as "05.1".
+        answer: a number, or several in their order, compared to two decimal places; None is not answered yet.
+
+    Raises:
+        ValueError: the exercise has no number to check, or the answer is not of numbers.
+    """
+    known = json.loads(Path(__file__).with_name("answers.json").read_text(encoding="utf-8"))
+    if exercise not in known:
+        raise ValueError(f"no answer to exercise {exercise!r} can be checked. Choose from: {', '.join(known)}.")
+    right = answer is not None and answer_digest(exercise, answer) == known[exercise]
+    _say(f"Exercise {exercise}: {'not answered yet' if answer is None else '**right**' if right else 'not yet'}.")
+
+
+def answer_digest(exercise: str, answer: Any) -> str:
+    """Return what is kept of an answer: a digest of the exercise and the numbers."""
+    try:
+        numbers = " ".join(f"{float(number):.2f}" for number in np.ravel(answer))
+    except (TypeError, ValueError):
+        raise ValueError(f"answer={answer!r} cannot be checked. Give a number, such as 46 or 1_000.") from None
+    return hashlib.sha256(f"{exercise}: {numbers}".encode()).hexdigest()[:16]
 
 
 def source(thing: Any, start: str = "", stop: str | None = None) -> Markdown:
@@ -117,16 +149,17 @@ def training(run: Run) -> None:
 
 
 def report(record: Record, data: Dataset) -> None:
-    """Show what a run achieved: test accuracy, confusions, metrics per class, the paper's row."""
+    """Show what a run achieved: test accuracy, confusions and metrics per class if it learned, the paper's row."""
     result(record)
-    confusions(record)
-    display(per_class(record))
+    if not metrics.guessing(record.test):
+        confusions(record)
+        display(per_class(record))
     beside_paper(record, data)
     copies(record, data)
 
 
 def result(record: Record) -> None:
-    """State the test accuracy with its interval, and what the interval is."""
+    """State the test accuracy with its interval, what the interval is, and whether the network only guesses."""
     test, ends, title = record.test, record.test["interval95"], models.card(record.model).title
     accuracy, low, high, *covered = map(_percent, (test["accuracy"], *ends["accuracy"], *(ends.get("coverage") or ())))
     tried = (
@@ -137,12 +170,38 @@ def result(record: Record) -> None:
         f"{title}: **test accuracy {accuracy} [{low}, {high}]**, after epoch {record.best_epoch} of "
         f"{len(record.history['loss'])}.\n\nThe brackets give a 95 % interval: the range of this trained network's "
         f"accuracy on new {ends['unit']}s of these classes, estimated from the {ends['units']} that were tested. "
-        f"{COUNTED[ends['unit']]}{tried if covered else ''}"
+        f"{COUNTED[ends['unit']]}{tried if covered else ''}{_on_train(record)}"
     )
+    if metrics.guessing(record.test):
+        found = metrics.format_interval(record.test["macro"]["recall"], ends["macro"]["recall"])
+        _say(
+            f"**Here, {title} is not better than guessing.** On average it finds {found} % of the images of a class; "
+            f"guessing finds {_percent(1 / len(record.dataset['classes']))}. What it confuses and what it looks at "
+            "means nothing yet. Train longer (`EPOCHS`), with more images (`LIMIT`), or with another `SEED`."
+        )
+
+
+def _on_train(record: Record) -> str:
+    """Say the training accuracy in inference mode, and what it tells: lagging statistics, overfitting, or nothing."""
+    if not record.train:
+        return ""
+    moving, still = record.history["accuracy"][record.best_epoch - 1], record.train["accuracy"]
+    told = f"\n\nOn its training images, this network has accuracy {_percent(still)} in inference mode, as it is used."
+    if moving - still > GAP:
+        lag = "the statistics of batch normalisation lag behind the weights, so validation and test are too low"
+        return f"{told} In training mode, the same epoch had {_percent(moving)}: {lag}. More steps mend it."
+    if still - record.validation["accuracy"] > GAP:
+        return f"{told} That is far above validation: it overfits. More epochs do not mend it, more images do."
+    return told
 
 
 def confusions(record: Record) -> None:
-    """Draw the confusion matrices of validation and test, and name the most frequent confusion on test."""
+    """Draw the confusion matrices of validation and test, and name the most frequent confusion on test.
+
+    Those of a network that guesses are left out.
+    """
+    if _left_out(record, "confusion matrices"):
+        return
     matrices = {part: np.array(getattr(record, part)["confusion"]) for part in ("validation", "test")}
     correct = "; ".join(f"{part}: {np.trace(matrix)} of {matrix.sum()} correct" for part, matrix in matrices.items())
     plots.show(plots.confusions(matrices, record.dataset["classes"]), f"Confusion matrices. {correct}.")
@@ -188,27 +247,53 @@ def copies(record: Record, data: Dataset) -> None:
 
 
 def class_maps(run: Run, record: Record, data: Dataset) -> None:
-    """Show class activation maps over the most confident correct and wrong prediction of each class on test."""
-    probabilities = record.answers["probabilities"]
-    chosen = metrics.most_confident(data.test.labels, probabilities)
-    predicted, images = probabilities.argmax(1), data.test.images
-    found = [n for n in chosen if n is not None]
-    every = models.class_maps(run.network, images[found])
-    rows, columns = every.shape[1:3]
-    panels: dict[int | None, tuple[Any, ...]] = {
-        None: (np.full_like(images[0], 235), np.full((rows, columns), np.nan), "none")
-    }
-    for n, maps in zip(found, every, strict=True):
-        true, guess = (data.classes[label].lower() for label in (data.test.labels[n], predicted[n]))
-        panels[n] = images[n], maps[..., predicted[n]], f"{true} as\n{guess}, {probabilities[n].max():.0%}"
-    pictures, heat, titles = (list(column) for column in zip(*(panels[n] for n in chosen), strict=True))
-    figure = plots.overlay_heatmap(pictures, heat, titles, len(data.classes))
-    told = "; ".join(panels[n][2] for n in chosen).replace("\n", " ")
+    """Show class activation maps over the most confident correct and wrong prediction of each class on test.
+
+    Those of a network that guesses are left out.
+    """
+    if _left_out(record, "class activation maps"):
+        return
+    probabilities, names = record.answers["probabilities"], [name.lower() for name in data.classes]
+    predicted, chosen = probabilities.argmax(1), metrics.most_confident(data.test.labels, probabilities)
+    rows, missing = (np.array(column) for column in zip(*((n or 0, n is None) for n in chosen), strict=True))
+    maps, boxes, inside = _evidence(run.network, data, rows, predicted)
+    titles = [
+        f"no {name}\nclassified {how}"
+        if n is None
+        else f"{name} as\n{names[predicted[n]]}, {probabilities[n].max():.0%}\n{share:.0%} inside"
+        for n, share, (how, name) in zip(chosen, inside, product(("correctly", "wrongly"), names), strict=True)
+    ]
+    pictures = np.where(missing[:, None, None, None], np.uint8(255), data.test.images[rows])
+    maps[missing], boxes[missing], most = np.nan, np.nan, abs(maps[~missing]).max()
+    label = "evidence against (−) and for (+) the predicted class"
+    figure = plots.overlay_heatmap(pictures, maps, titles, (-most, most), label, boxes=boxes, columns=len(names))
+    told = "; ".join(titles).replace("\n", " ")
     plots.show(figure, f"Class activation maps over test images. Top, correct; bottom, wrong predictions: {told}.")
-    claims = [f"no {name.lower()} is classified {how}" for how in ("correctly", "wrongly") for name in data.classes]
-    missing = [claim for n, claim in zip(chosen, claims, strict=True) if n is None]
-    empty = f"An empty panel means: on test, {', '.join(missing)}. " if missing else ""
-    _say(f"{empty}The map has {rows} × {columns} places and is drawn smoothly, so an edge in it is no outline.")
+    some = np.random.default_rng(0).permutation(len(data.test))[:SOME]
+    _, boxes, inside = _evidence(run.network, data, some, predicted)
+    covered = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1).mean() / np.prod(pictures.shape[1:3])
+    _say(
+        f"The line is the window around the white cell, which is found by its violet stain. Over {len(some)} test "
+        f"images, on average {_percent(inside.mean(), 0)} of the evidence for the predicted class is inside it. "
+        f"Evidence that is spread evenly has {_percent(covered, 0)} there. A map has {maps.shape[1]} × {maps.shape[2]} "
+        "places and is drawn smoothly, so an edge in it is no outline."
+    )
+
+
+def _evidence(
+    network: keras.Model, data: Dataset, rows: np.ndarray, predicted: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Evidence for the predicted class on test images, the window around the white cell, and the share inside."""
+    pictures = data.test.images[rows]
+    whole, maps = (0, 0, *pictures.shape[2:0:-1]), models.evidence(network, pictures, predicted[rows])
+    boxes = np.array([whole if data.frame == "cell" else images.window(each, (1, 1)) for each in pictures], float)
+    return maps, boxes, models.share_inside(maps, boxes, pictures.shape[1:3])
+
+
+def _left_out(record: Record, what: str) -> bool:
+    if guesses := metrics.guessing(record.test):
+        _say(f"The {what} are left out: the network is not better than guessing, so they would show chance.")
+    return guesses
 
 
 def _say(text: str) -> None:

@@ -21,6 +21,12 @@ def cross_entropy(labels: np.ndarray, probabilities: np.ndarray) -> float:
     return float(log_loss(labels, _shares(probabilities), labels=range(probabilities.shape[1])))
 
 
+def loss_and_accuracy(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
+    """Return cross-entropy and accuracy of probabilities (N, classes) for true classes (N,)."""
+    matrix = confusion(labels, probabilities)
+    return {"loss": cross_entropy(labels, probabilities), "accuracy": float(accuracy(matrix))}
+
+
 def one_vs_rest(matrix: np.ndarray) -> dict[str, np.ndarray]:
     """Count, for each class against all others, the correct and the wrong decisions.
 
@@ -217,11 +223,9 @@ def summary(labels: np.ndarray, probabilities: np.ndarray, clusters: np.ndarray,
     """
     matrix = confusion(labels, probabilities)
     counts, true = by_photograph(labels, probabilities.argmax(1), clusters, len(matrix))
-    found = {
-        "loss": cross_entropy(labels, probabilities),
+    found = loss_and_accuracy(labels, probabilities) | {
         "brier": brier(labels, probabilities),
         "calibration_error": calibration_error(labels, probabilities),
-        "accuracy": accuracy(matrix),
         "confusion": matrix,
         "per_class": per_class(matrix),
         "macro": macro(matrix),
@@ -235,6 +239,18 @@ def summary(labels: np.ndarray, probabilities: np.ndarray, clusters: np.ndarray,
         },
     }
     return json.loads(json.dumps(found, default=lambda array: array.tolist()))
+
+
+def guessing(part: dict) -> bool:
+    """Return whether a classifier is not told from one that guesses.
+
+    It is where the 95 % interval of the mean recall over the classes reaches down to 1 / classes: there are both a
+    random answer and always the same one. Where all classes have as many images, the mean recall is the accuracy.
+
+    Args:
+        part: from `summary`.
+    """
+    return part["interval95"]["macro"]["recall"][0] <= 1 / len(part["confusion"])
 
 
 def format_interval(share: float, ends: list[float] | None, digits: int = 1) -> str:

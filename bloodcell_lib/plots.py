@@ -1,6 +1,7 @@
 """Figures. Each function returns a Matplotlib figure; `show` displays it with an alternative text."""
 
 import html
+from collections.abc import Iterable
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -119,21 +120,37 @@ def network(stages: list) -> Figure:
     return figure
 
 
-def overlay_heatmap(images: list, maps: list, titles: list[str], columns: int = 4) -> Figure:
-    """Draw images with heatmaps over them: clear where a map is high, under a grey veil where it is low.
+def overlay_heatmap(
+    images: np.ndarray | list[np.ndarray],
+    maps: np.ndarray | list[np.ndarray],
+    titles: list[str],
+    ends: tuple[float, float],
+    label: str,
+    colours: str = "RdBu_r",
+    boxes: Iterable[tuple[float, ...]] = (),
+    columns: int = 4,
+) -> Figure:
+    """Draw images in grey under heatmaps, all on one scale.
 
     Args:
         images: uint8 (N, height, width, 3).
-        maps: (N, rows, columns) of any size and range, each scaled by its own lowest and highest value; a map of NaN
-            leaves its image as it is.
+        maps: (N, rows, columns) of any size; under a map of NaN an image keeps its colours.
         titles: N lines.
+        ends: the values at the two ends of the scale.
+        label: what the scale shows.
+        colours: name of a Matplotlib colour map.
+        boxes: left, top, right and bottom in pixels, drawn as a line around a part of each image.
         columns: images per row.
     """
-    figure = grid(images, titles, columns)
-    for axis, heat in zip(figure.axes, maps, strict=False):
-        veil = np.nan_to_num(0.85 * (heat.max() - heat) / max(np.ptp(heat), 1e-9))
-        look = {"cmap": "gray", "vmin": 0, "vmax": 1, "alpha": veil, "interpolation": "bilinear"}
-        axis.imshow(np.full_like(veil, 0.45), extent=axis.images[0].get_extent(), **look)
+    grey = [np.broadcast_to(image.mean(-1, keepdims=True), image.shape).astype(np.uint8) for image in images]
+    below = [image if np.isnan(heat).all() else pale for image, pale, heat in zip(images, grey, maps, strict=True)]
+    figure = grid(below, titles, columns)
+    for axis, heat in zip(figure.axes, maps, strict=True):
+        place = axis.images[0].get_extent()
+        axis.imshow(heat, colours, alpha=0.6, interpolation="bilinear", extent=place).set_clim(*ends)
+    for axis, (left, top, right, bottom) in zip(figure.axes, boxes, strict=False):
+        axis.add_patch(plt.Rectangle((left - 0.5, top - 0.5), right - left, bottom - top, fill=False, linewidth=1.5))
+    figure.colorbar(figure.axes[0].images[1], ax=figure.axes, label=label, shrink=0.8, aspect=30)
     return figure
 
 

@@ -32,8 +32,10 @@ class Record:
 
     `protocol` is the label of the recipe and `settings` the whole recipe; `code` is a digest of the code that training
     depends on, `revision` the git revision of the checkout, where there is one. `history` has a value per epoch;
-    `best_epoch` counts from 1. `validation`, `test` and `test_unseen` come from `metrics.summary`; `test_unseen` leaves
-    out the photographs whose scene is also behind training or validation. `predictions` names the file beside it.
+    `best_epoch` counts from 1. `train` has loss and accuracy of its network on the training images, in inference mode;
+    records of older versions have none. `validation`, `test` and `test_unseen` come from `metrics.summary`;
+    `test_unseen` leaves out the photographs whose scene is also behind training or validation. `predictions` names the
+    file beside it.
     """
 
     model: str
@@ -57,6 +59,7 @@ class Record:
     test_unseen: dict[str, Any] | None
     predictions: str
     resumed: bool
+    train: dict[str, float] | None = None
     folder: Path = field(default=Path(), compare=False)
     arrays: dict[str, np.ndarray] | None = field(default=None, repr=False, compare=False)
 
@@ -137,7 +140,7 @@ class Record:
 
     def as_json(self) -> dict[str, Any]:
         """Return what the file holds: no folder, no arrays, nothing that does not apply."""
-        absent = ("folder", "arrays") if self.test_unseen else ("folder", "arrays", "test_unseen")
+        absent = {"folder", "arrays"} | {name for name in ("test_unseen", "train") if not getattr(self, name)}
         return {name: value for name, value in vars(self).items() if name not in absent}
 
     def check(self) -> None:

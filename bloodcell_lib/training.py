@@ -118,7 +118,7 @@ def fit(
 
 
 def evaluate(run: Run, data: Dataset) -> Record:
-    """Evaluate the network of the best epoch once on validation and test, and gather the record.
+    """Evaluate the network of the best epoch once on train, validation and test, and gather the record.
 
     Args:
         run: from `fit`.
@@ -126,7 +126,8 @@ def evaluate(run: Run, data: Dataset) -> Record:
 
     Returns:
         The record, not yet written, with its predictions. `test_unseen` is the test set without the photographs whose
-        cell or field is also behind training or validation; `unseen` of the predictions marks what is left.
+        cell or field is also behind training or validation; `unseen` of the predictions marks what is left. Of train
+        only loss and accuracy are kept: they tell statistics of batch normalisation that lag from overfitting.
 
     Raises:
         ValueError: these are other data.
@@ -135,12 +136,13 @@ def evaluate(run: Run, data: Dataset) -> Record:
         raise ValueError(f"{run.name} was trained on other data than {data.name}: evaluate it on the same.")
     network = parallel(run.network)
     network.compile(jit_compile=backend.jit())
+    on_train = _predict(network, data.train)
     answers = _predict(network, data.validation, "validation_")
-    start = perf_counter()  # of test, the second: the first one also compiles
+    start = perf_counter()  # of test, not the first: that one also compiles
     answers |= _predict(network, data.test)
     per_image = (perf_counter() - start) / len(data.test)
     answers["unseen"] = ~np.isin(data.test.scenes, np.union1d(data.train.scenes, data.validation.scenes))
-    return _record(run, data, answers, per_image)
+    return _record(run, data, on_train, answers, per_image)
 
 
 def for_training(network: keras.Model, protocol: Protocol) -> keras.Model:
@@ -406,7 +408,9 @@ def _predict(network: keras.Model, part: Part, prefix: str = "") -> dict[str, np
     return {f"{prefix}{name}": values for name, values in found.items()}
 
 
-def _record(run: Run, data: Dataset, answers: dict[str, np.ndarray], per_image: float) -> Record:
+def _record(
+    run: Run, data: Dataset, on_train: dict[str, np.ndarray], answers: dict[str, np.ndarray], per_image: float
+) -> Record:
     unit = "photo" if data.photos_known else "image"
     name, seconds = keras.backend.backend(), run.history["seconds"]
 
@@ -431,6 +435,7 @@ def _record(run: Run, data: Dataset, answers: dict[str, np.ndarray], per_image: 
         history={name: values for name, values in run.history.items() if name != "seconds"},
         seconds={"epochs": seconds, "total": sum(seconds), "per_image": per_image},
         best_epoch=run.best_epoch,
+        train=metrics.loss_and_accuracy(on_train["labels"], on_train["probabilities"]),
         validation=measured("validation_"),
         test=measured(),
         test_unseen=measured(rows=answers["unseen"]) if data.photos_known and answers["unseen"].any() else None,

@@ -77,6 +77,7 @@ def record(
             "history": history,
             "seconds": {"epochs": [9.0, 1.0], "total": 10.0, "per_image": 0.01},
             "best_epoch": 2,
+            "train": {"loss": 0.4, "accuracy": 0.92},
             **parts,
             "test_unseen": None,
             "predictions": f"{model}-{protocol.label}-seed{seed}.predictions.npz",

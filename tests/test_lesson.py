@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from IPython.display import Markdown
 
-from bloodcell_lib import dataset, lesson, models, plots, protocols, training
+from bloodcell_lib import dataset, images, lesson, metrics, models, plots, protocols, training
 
 SIZE = (24, 32)
 RECIPE = protocols.get("quick", image_size=SIZE, epochs=3, batch_size=16, limit=32)
@@ -24,6 +24,16 @@ def finished(tmp_path_factory):
     network = models.build("cnn", SIZE, len(data.classes))
     run = training.fit(network, data, RECIPE, out=tmp_path_factory.mktemp("runs"), callbacks=[])
     return run, training.evaluate(run, data), data
+
+
+def answering(record, data, correct: float):
+    """The record, as if its network had given a share of the images of each class to the right one."""
+    labels = data.test.labels
+    place = np.array([np.sum(labels[:row] == label) for row, label in enumerate(labels)])  # within its class
+    given = np.where(place < correct * len(labels) / 4, labels, (labels + 1) % 4)
+    answers = record.answers | {"probabilities": np.eye(4)[given] * 0.6 + 0.1}
+    test = metrics.summary(labels, answers["probabilities"], data.test.photos, "photo")
+    return replace(record, test=test, arrays=answers)
 
 
 @pytest.fixture
@@ -106,7 +116,8 @@ def test_the_curves_are_read(finished, shown):
 
 
 def test_a_report_shows_all_that_a_record_says(finished, shown):
-    run, record, data = finished
+    _, trained, data = finished
+    record = answering(trained, data, 0.9)
     lesson.report(record, data)
     ((figure, alt),) = (it for it in shown if isinstance(it, tuple))
     classes, paper = (it for it in shown if isinstance(it, pd.DataFrame))
@@ -129,12 +140,58 @@ def test_a_report_shows_all_that_a_record_says(finished, shown):
 
 
 def test_an_interval_says_what_it_counts(finished, shown):
-    record = finished[1]
+    record = answering(finished[1], finished[2], 0.9)
     for unit, coverage in (("photo", [0.9, 0.97]), ("image", None)):
         ends = record.test["interval95"] | {"unit": unit, "coverage": coverage}
         lesson.result(replace(record, test=record.test | {"interval95": ends}))
     assert "photographs are counted" in shown[0] and "90.0 % to 97.0 %" in shown[0]
     assert "counted one by one" in shown[1] and "simulations" not in shown[1]
+
+
+def test_guessing_is_called_guessing_and_not_read(finished, shown):
+    run, trained, data = finished
+    guesses, learned = (answering(trained, data, share) for share in (0.25, 0.9))
+    lesson.report(guesses, data)
+    assert "**Here, A four-layer CNN is not better than guessing.**" in shown[1] and "guessing finds 25.0 %" in shown[1]
+    assert not [it for it in shown if isinstance(it, tuple)]  # no figure
+    assert [it.columns[0] for it in shown if isinstance(it, pd.DataFrame)] == ["paper, Table 1"]
+    for left_out, draw in (
+        ("confusion matrices", lambda record: lesson.confusions(record)),
+        ("class activation maps", lambda record: lesson.class_maps(run, record, data)),
+    ):
+        shown.clear()
+        draw(guesses)
+        assert len(shown) == 1 and f"The {left_out} are left out" in shown[0]
+        draw(learned)
+        assert isinstance(shown[1], tuple)
+    shown.clear()
+    lesson.result(learned)
+    assert "guessing" not in texts(shown)
+
+
+@pytest.mark.parametrize(
+    ("moving", "still", "validation", "told"),
+    [
+        (0.98, 0.40, 0.35, "statistics of batch normalisation lag"),
+        (0.98, 0.97, 0.35, "it overfits"),
+        (0.80, 0.97, 0.95, "in inference mode"),
+        (0.80, None, 0.95, None),
+    ],
+)
+def test_training_accuracy_in_inference_mode_tells_lag_from_overfitting(
+    finished, shown, moving, still, validation, told
+):
+    record = answering(finished[1], finished[2], 0.9)
+    assert 0 <= record.train["accuracy"] <= 1
+    history = record.history | {"accuracy": [moving] * 3}
+    measured = {"history": history, "validation": record.validation | {"accuracy": validation}}
+    lesson.result(replace(record, train=still and {"loss": 1.0, "accuracy": still}, **measured))
+    sentences = [text for text in ("lag", "it overfits", "in inference mode") if text in shown[0]]
+    if told is None:
+        assert not sentences
+    else:
+        assert told in shown[0] and f"{100 * still:.1f} %" in shown[0]
+        assert len(sentences) == 1 + (told != "in inference mode")
 
 
 def test_unknown_photographs_are_said_to_be_unknown(finished, shown):
@@ -144,7 +201,7 @@ def test_unknown_photographs_are_said_to_be_unknown(finished, shown):
 
 
 def test_the_most_frequent_confusion_is_named(finished, shown):
-    record = finished[1]
+    record = answering(finished[1], finished[2], 0.9)
     matrix = np.diag([12, 5, 12, 12])
     matrix[1, 3], matrix[1, 0] = 6, 1
     for confusion in (matrix, np.diag([12] * 4)):
@@ -161,15 +218,33 @@ def test_nothing_of_the_paper_is_shown_of_a_network_that_it_lacks(finished, show
 
 def test_class_maps_show_the_most_confident_and_say_what_is_missing(finished, shown):
     run, record, data = finished
-    correct = np.eye(4)[data.test.labels] * 0.6 + 0.1
-    lesson.class_maps(run, replace(record, arrays=record.answers | {"probabilities": correct}), data)
+    lesson.class_maps(run, answering(record, data, 1), data)
     (figure, alt), said = shown
-    assert "no eosinophil is classified wrongly" in said and "correctly" not in said and "1 × 2 places" in said
-    titles = [axis.get_title() for axis in figure.axes]
-    assert titles[4:] == ["none"] * 4 and titles[0] == "eosinophil as\neosinophil, 70%"
-    assert "eosinophil as eosinophil, 70%" in alt
+    axes = [axis for axis in figure.axes if axis.get_title()]
+    titles = [axis.get_title() for axis in axes]
+    assert titles[4] == "no eosinophil\nclassified wrongly" and titles[0].startswith("eosinophil as\neosinophil, 70%")
+    assert "eosinophil as eosinophil, 70%" in alt and "1 × 2 places" in said
     first = np.flatnonzero(data.test.labels == 0)[0]
-    assert np.array_equal(figure.axes[0].images[0].get_array(), data.test.images[first])
-    expected = models.class_maps(run.network, data.test.images[first : first + 1])[0, ..., 0]
-    veil = figure.axes[0].images[1].get_alpha()
-    assert veil.argmin() == expected.argmax() and veil.argmax() == expected.argmin()
+    image = data.test.images[first : first + 1]
+    maps = models.evidence(run.network, image, [0])
+    drawn = axes[0].images[1]
+    assert drawn.get_array().data == pytest.approx(maps[0])
+    low, high = drawn.get_clim()
+    assert low == -high and all(axis.images[1].get_clim() == (low, high) for axis in axes)
+    left, top, right, bottom = images.window(image[0], (1, 1))
+    box = axes[0].patches[0]
+    assert (box.get_x() + 0.5, box.get_y() + 0.5) == pytest.approx((left, top))
+    assert (box.get_width(), box.get_height()) == pytest.approx((right - left, bottom - top))
+    share = models.share_inside(maps, np.array([(left, top, right, bottom)]), image.shape[1:3])[0]
+    assert f"{share:.0%} inside" in titles[0] and axes[4].images[1].get_array().mask.all()
+
+
+def test_the_evidence_inside_the_window_is_told(finished, shown, monkeypatch):
+    run, trained, data = finished
+    record = answering(trained, data, 0.9)
+    height, width = data.test.images.shape[1:3]
+    monkeypatch.setattr(models, "evidence", lambda network, images, classes: np.ones((len(images), height, width)))
+    lesson.class_maps(run, record, data)
+    assert "Over 32 test images, on average 22 % of the evidence" in shown[1] and "evenly has 22 %" in shown[1]
+    lesson.class_maps(run, record, replace(data, frame="cell"))
+    assert "on average 100 % of the evidence" in shown[3]

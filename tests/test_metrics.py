@@ -56,6 +56,22 @@ def test_against_scikit_learn(predictions):
     assert metrics.accuracy(matrix) == pytest.approx(sk.accuracy_score(labels, guess))
 
 
+@pytest.mark.parametrize(
+    ("matrix", "guesses"),
+    [
+        (np.full((4, 4), 10), True),
+        (np.outer([940, 20, 20, 20], [1, 0, 0, 0]), True),  # always the most frequent class: 94 % accuracy
+        (np.full((4, 4), 12) - 8 * np.eye(4, dtype=int), True),  # worse than guessing
+        (np.full((4, 4), 7) + 12 * np.eye(4, dtype=int), False),
+        (np.diag([848, 12, 12, 12]) + np.outer([92, 8, 8, 8], [0, 0, 0, 1]), False),
+    ],
+)
+def test_guessing_is_the_mean_recall_of_chance(matrix, guesses):
+    true, given = (np.repeat(axis, matrix.ravel()) for axis in np.indices(matrix.shape).reshape(2, -1))
+    part = metrics.summary(true, np.eye(4)[given], np.arange(len(true)), "image")
+    assert part["confusion"] == matrix.tolist() and metrics.guessing(part) == guesses
+
+
 def test_cross_entropy_is_equation_6(predictions):
     labels, probabilities = predictions
     by_hand = -np.log(probabilities[np.arange(len(labels)), labels]).mean()

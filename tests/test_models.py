@@ -22,8 +22,9 @@ import pytest
 from keras import layers
 
 import bloodcell_lib
+from bloodcell_lib import lesson as lessons
 from bloodcell_lib import models
-from bloodcell_lib.models import applications, attention56, cost, googlenet, registry, shufflenetv2
+from bloodcell_lib.models import applications, attention56, cost, googlenet, registry, shufflenetv2, squeezenet
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
@@ -261,6 +262,24 @@ def test_the_mean_of_a_class_map_is_the_score(name):
     assert maps.ndim == 4 and maps.shape[-1] == 4
     scores = np.exp(maps.mean((1, 2)))
     assert scores / scores.sum(1, keepdims=True) == pytest.approx(run(network(name), images), abs=1e-5)
+
+
+def test_evidence_ignores_what_all_classes_have_in_common():
+    model, images = models.build("cnn", (24, 32)), np.random.default_rng(0).integers(0, 256, (3, 24, 32, 3))
+    maps, found = models.class_maps(model, images), models.evidence(model, images, [2, 0, 3])
+    assert found[0] == pytest.approx(maps[0, ..., 2] - maps[0].mean(-1), abs=1e-5)
+    last = model.get_layer("probabilities")
+    kernel, bias = last.get_weights()
+    last.set_weights([kernel + np.arange(len(kernel))[:, None], bias + 7])
+    assert not np.allclose(models.class_maps(model, images), maps, atol=1)
+    assert models.evidence(model, images, [2, 0, 3]) == pytest.approx(found, abs=1e-3)
+
+
+def test_the_share_of_evidence_inside_a_box_by_hand():
+    maps = np.array([[[3.0, 1.0], [-5.0, 4.0]]] * 3)  # places of 10 x 20 pixels
+    boxes = np.array([(0, 0, 20, 10), (10, 5, 40, 20), (0, 0, 40, 20)])
+    shares = [3 / 8, (3 / 4 + 1 / 2 + 4) / 8, 1]
+    assert models.share_inside(maps, boxes, (20, 40)) == pytest.approx(shares)
 
 
 def test_class_maps_name_the_layers_that_they_need():
@@ -544,3 +563,96 @@ def test_imagenet_weights_only_where_keras_has_them(name):
     assert models.card(name).imagenet == published
     with pytest.raises(ValueError, match="None or 'imagenet'" if published else "None are published"):
         models.build(name, weights="noisy-student")
+
+
+def parameters(name: str, prefix: str) -> int:
+    return sum(layer.count_params() for layer in network(name).layers if layer.name.startswith(prefix))
+
+
+def receptive_field() -> int:
+    """Of one place of the last map of the four-layer CNN: a convolution and a pooling, four times."""
+    side, step = 1, 1
+    for _ in range(4):
+        side, step = side + 2 * step + step, 2 * step
+    return side
+
+
+def fire(squeeze: int) -> int:
+    inputs = keras.Input((13, 13, 512))
+    return keras.Model(inputs, squeezenet.fire(inputs, squeeze, 256, "fire9")).count_params()
+
+
+def bypassed() -> list[str]:
+    """The fire modules of SqueezeNet that have as many channels behind them as before them."""
+    ends = [layer for layer in network("squeezenet").layers if layer.name.endswith("_concat")]
+    before = [network("squeezenet").get_layer(f"{end.name[:5]}_squeeze").input.shape[-1] for end in ends]
+    return [end.name for end, channels in zip(ends, before, strict=True) if end.output.shape[-1] == channels]
+
+
+def moved_strides() -> int:
+    """Multiply-adds that ResNet-50 gains at 224 x 224 where its 1 x 1 convolutions with stride 2 have none."""
+    first = [network("resnet50", (224, 224)).get_layer(f"conv{stage}_block1_1_conv") for stage in (3, 4, 5)]
+    return sum(3 * cost.layer_multiply_adds(layer) for layer in first)
+
+
+def by_gradients() -> tuple[int, ...]:
+    """Parameters of GoogLeNet up to the first head, up to the second, and behind both."""
+    rows = cost.stages(network("googlenet"))
+    first, second = ([row.name for row in rows].index(f"inception{module}") + 1 for module in ("4a", "4d"))
+    return tuple(sum(row.parameters for row in part) for part in (rows[:first], rows[first:second], rows[second:]))
+
+
+def shuffles() -> int:
+    once, count = np.arange(12).reshape(2, 6).T.ravel(), 1
+    order = once
+    while (order != np.arange(12)).any():
+        order, count = order[once], count + 1
+    return count
+
+
+ANSWERS = {
+    "01.1": lambda: parameters("cnn", "block3"),
+    "01.2": receptive_field,
+    "02.1": lambda: parameters("xception", "block14"),
+    "02.2": lambda: sum(
+        (25 - 9) * layer.input.shape[-1]
+        for layer in network("xception").layers
+        if isinstance(layer, layers.SeparableConv2D)
+    ),
+    "02.3": lambda: np.linalg.matrix_rank(np.random.default_rng(0).normal(size=(9, 64))),
+    "03.1": lambda: {row.name: row.parameters for row in cost.stages(network("inceptionv3"))}["mixed0"],
+    "03.2": lambda: np.linalg.matrix_rank(np.eye(7)),
+    "03.3": lambda: np.prod(network("inceptionv3", (120, 160)).get_layer("pool").input.shape[1:3]),
+    "04.1": lambda: parameters("resnet50", "conv4_block2"),
+    "04.2": moved_strides,
+    "05.1": lambda: fire(128) - fire(64),
+    "05.2": lambda: len(bypassed()),
+    "06.1": lambda: parameters("googlenet", "inception5b"),
+    "06.2": lambda: max(m for m in range(64) if 9 * 16 * m + 9 * m * 32 < 25 * 16 * 32),
+    "06.3": by_gradients,
+    "07.1": lambda: parameters("shufflenetv2", "stage2_unit2"),
+    "07.2": shuffles,
+    "08.1": lambda: {row.name: row.parameters for row in cost.stages(network("attention56"))}["attention2"],
+    "08.2": lambda: np.lcm.reduce([4 * 2**3, 8 * 2**2, 16 * 2]),
+    "09.1": lambda: {row.name: row.parameters for row in cost.stages(network("nasnet"))}["cell_0"],
+    "09.2": lambda: 22 * (4 * 4032 // 24) ** 2 + 202 * (4 * 4032 // 24),
+}
+
+
+@pytest.mark.parametrize("exercise", ANSWERS)
+def test_an_exercise_has_the_answer_of_the_library(exercise, monkeypatch):
+    said = []
+    monkeypatch.setattr(lessons, "_say", said.append)
+    answer = ANSWERS[exercise]()
+    lessons.check(exercise, answer)
+    lessons.check(exercise, np.ravel(answer) + 1)
+    lessons.check(exercise, None)
+    assert [text.rpartition(": ")[2] for text in said] == ["**right**.", "not yet.", "not answered yet."]
+
+
+def test_every_answer_that_is_kept_is_checked():
+    with pytest.raises(ValueError, match="no answer to exercise '00.9'.*01.1, 01.2") as caught:
+        lessons.check("00.9", 1)
+    assert re.findall(r"\d\d\.\d", str(caught.value))[1:] == list(ANSWERS)
+    with pytest.raises(ValueError, match="answer='many' cannot be checked. Give a number"):
+        lessons.check("01.1", "many")

@@ -1,6 +1,7 @@
 """Every notebook has the form that readers, papermill and git need, and runs from its first cell to its last."""
 
 import ast
+import json
 import os
 import re
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -14,7 +15,9 @@ from traitlets.config import Config
 
 from bloodcell_lib import models, protocols, records
 
-NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+INDEX = ROOT / "notebooks" / "index.ipynb"
 LESSONS = [path for path in NOTEBOOKS if path.stem[3:] in models.names()]
 HEADINGS = [
     "Setup",
@@ -27,6 +30,7 @@ HEADINGS = [
     "Results",
     "What the network looks at",
     "Discussion",
+    "What to remember",
     "Exercises",
 ]
 every = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -122,6 +126,60 @@ def test_lessons_share_their_headings(path):
     text = "\n".join(cell.source for cell in cells(path, "markdown"))
     assert re.findall(r"^## (.+)$", text, re.MULTILINE) == HEADINGS
     assert text.count("<details>") == 3
+
+
+@every
+def test_goals_on_top_and_what_to_remember_below(path):
+    text = "\n".join(cell.source for cell in cells(path, "markdown"))
+    goals, kept = (text.partition(start)[2] for start in ("After this lesson you can\n\n", "## What to remember\n\n"))
+    bullets = [re.match(r"(- .+\n)+", part)[0].count("\n") for part in (goals, kept)]
+    assert bullets[0] == 3 and 3 <= bullets[1] <= 6
+    assert text.index("After this lesson") < text.index("## Setup") and text.index("## What") < text.index("## Exer")
+
+
+@lessons
+def test_exercises_with_a_number_can_be_checked(path):
+    kept = [
+        name for name in json.loads((ROOT / "bloodcell_lib" / "answers.json").read_text()) if name[:2] == path.stem[:2]
+    ]
+    typed = [cell.source for cell in cells(path, "code") if "lesson.check(" in cell.source]
+    assert [re.fullmatch(r"answer = None  # .+\nlesson\.check\(\"(.+)\", answer\)", text)[1] for text in typed] == kept
+    assert kept and kept[0].endswith(".1")
+
+
+def lessons_of_the_map() -> dict[str, tuple[str, str]]:
+    """File name to title and minutes, in the order of the index."""
+    (table,) = (cell.source for cell in cells(INDEX, "markdown") if "## The map" in cell.source)
+    rows = re.findall(r"^\| \[(.+?)\]\((.+?)\) \|.*\| (\d+) \|$", table, re.MULTILINE)
+    return {name: (title, minutes) for title, name, minutes in rows}
+
+
+def test_the_map_names_every_lesson_in_its_order():
+    present = [path.name for path in NOTEBOOKS]
+    assert [name for name in lessons_of_the_map() if name in present] == present
+
+
+@every
+def test_a_lesson_begins_with_the_way_to_its_neighbours(path):
+    order, names = lessons_of_the_map(), list(lessons_of_the_map())
+    place = names.index(path.name)
+    assert cells(path, "markdown")[1].source.startswith(f"# {order[path.name][0]}\n")
+    way = [f"[← {order[name][0]}]({name})" for name in names[max(place - 1, 0) : place]]
+    way += ["[All lessons](index.ipynb)", *(f"[{order[name][0]} →]({name})" for name in names[place + 1 : place + 2])]
+    assert cells(path, "markdown")[0].source == " · ".join(way)
+
+
+@every
+def test_the_minutes_of_the_map_are_those_of_the_lesson(path):
+    words = sum(len(cell.source.split()) for cell in cells(path, "markdown"))
+    seen = [cell.source for cell in cells(path, "code") if not cell.metadata.get("jupyter", {}).get("source_hidden")]
+    lines = sum(bool(line.strip()) for text in seen for line in text.splitlines())
+    assert int(lessons_of_the_map()[path.name][1]) == pytest.approx(words / 130 + lines / 10, abs=5)
+
+
+def test_make_lab_opens_the_map():
+    (url,) = re.findall(r"default_url=/lab/tree/(\S+)", (ROOT / "Makefile").read_text())
+    assert ROOT / url == INDEX and INDEX.exists()
 
 
 def test_lessons_have_no_ceremony():

@@ -109,11 +109,19 @@ def test_a_network_is_drawn_with_its_shares():
     assert [box.get_x() + box.get_width() / 2 for box in boxes.patches] == pytest.approx([0, 1, 2])
 
 
-def test_an_overlay_hides_what_is_low():
-    low_left = np.array([[0.0, 1.0]])
-    figure = plots.overlay_heatmap(IMAGES[:2], [low_left, np.full((1, 2), np.nan)], ["map", "none"], columns=2)
-    veils = [axis.images[1].get_alpha() for axis in figure.axes]
-    assert veils[0][0, 0] == pytest.approx(0.85) and veils[0][0, 1] == 0 and not veils[1].any()
+def test_an_overlay_has_one_scale_and_boxes():
+    maps = [np.array([[-1.0, 2.0]]), np.array([[0.5, 0.0]]), np.full((1, 2), np.nan)]
+    boxes = [(1, 2, 4, 6), (0, 0, 8, 6)]
+    figure = plots.overlay_heatmap(IMAGES[:3], maps, list("abc"), (-3, 3), "evidence", boxes=boxes, columns=3)
+    *panels, scale = figure.axes
+    for axis, image, heat in zip(panels, IMAGES, maps, strict=False):
+        below, above = axis.images
+        assert np.isnan(heat).all() == (below.get_array() == image).all()  # grey, but for a map of NaN
+        assert above.get_clim() == (-3, 3) and above.get_extent() == below.get_extent()
+    assert panels[0].images[1].get_array().tolist() == [[-1, 2]]
+    box = panels[0].patches[0]
+    assert (box.get_x(), box.get_y(), box.get_width(), box.get_height()) == (0.5, 1.5, 3, 4)
+    assert [len(axis.patches) for axis in panels] == [1, 1, 0] and scale.get_ylabel() == "evidence"
 
 
 def test_examples_show_each_class_twice():

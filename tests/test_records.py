@@ -34,6 +34,13 @@ def test_a_record_from_before_there_was_a_knob_has_its_default(tmp_path):
     assert Record.read(path).settings["frame"] == "slide" and Record.read(path).identity == made.record("").identity
 
 
+def test_a_record_from_before_train_was_evaluated_is_read_and_written_again(tmp_path):
+    assert Record.read(made.record(tmp_path).write()).train == {"loss": 0.4, "accuracy": 0.92}
+    old = made.record(tmp_path / "old", train=None)
+    content = json.loads(old.write().read_text())
+    assert "train" not in content and Record.read(old.path) == old
+
+
 def spoiled(content: dict, *path, value=None) -> dict:
     content = json.loads(json.dumps(content))
     inner = content
@@ -55,6 +62,7 @@ def spoiled(content: dict, *path, value=None) -> dict:
         (("history", "test_loss"), None, "test_loss"),
         (("test", "interval95", "unit"), "cell", "test/interval95/unit"),
         (("seed",), -1, "seed"),
+        (("train", "accuracy"), 1.5, "train/accuracy"),
         (("history", "loss"), [1.0], "1, 2.* epochs"),
         (("settings", "epochs"), 20, "2.* epochs.* recipe 20"),  # one, or two, are no run of twenty
         (("best_epoch",), 1, "epoch 1 .* 2"),

@@ -102,6 +102,7 @@ def test_a_run_carries_its_seed_into_the_record_and_its_name(finished):
     assert path.name == f"{run.name}.json" and found.seed == 1 and run.name.endswith("-seed1")
     assert found.parameters == models.card("cnn").parameters
     assert found.test["accuracy"] == pytest.approx(run.history["test_accuracy"][run.best_epoch - 1])
+    assert found.train["accuracy"] == pytest.approx(accuracy(run.network, set_.train))
     assert found.test["interval95"]["unit"] == "image" and found.test_unseen is None
     assert records.is_done(path, found.identity)
     assert [found.code, found.backend] == [codebase.digest("cnn"), keras.backend.backend()]

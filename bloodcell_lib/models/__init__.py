@@ -3,7 +3,7 @@
 from importlib import import_module
 from pkgutil import iter_modules
 
-from bloodcell_lib.models.maps import class_maps
+from bloodcell_lib.models.maps import class_maps, evidence, share_inside
 from bloodcell_lib.models.registry import (
     Card,
     Expected,
@@ -28,10 +28,12 @@ __all__ = [
     "card",
     "check",
     "class_maps",
+    "evidence",
     "head",
     "lessons",
     "names",
     "register",
+    "share_inside",
     "table1",
 ]
 
