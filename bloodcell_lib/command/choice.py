@@ -1,9 +1,8 @@
 """Which model should I choose? An answer computed from records, or a reason why they give none."""
 
-from bloodcell_lib import cards, models
-from bloodcell_lib.command.comparison import COSTS, accuracies, command, costs, guessing, overlapping
+from bloodcell_lib import cards, metrics, models
+from bloodcell_lib.command.comparison import COSTS, accuracies, command, costs, overlapping
 from bloodcell_lib.command.tables import with_interval
-from bloodcell_lib.metrics import format_interval
 from bloodcell_lib.records import Record
 
 
@@ -42,7 +41,7 @@ def choices(found: list[Record]) -> dict[str, tuple[Record, str]]:
     Returns:
         Who it is for, to (the network's record, why); empty if all are guessing.
     """
-    able = [record for record in found if not guessing(record)]
+    able = [record for record in found if not metrics.guessing(record.test)]
     if not able:
         return {}
     best, candidates = _highest(able), _candidates(able)
@@ -123,12 +122,12 @@ def _worst(record: Record, part: str) -> tuple[str, float, float, float]:
 
 def _told_worst(record: Record, part: str) -> str:
     name, recall, *ends = _worst(record, part)
-    return f"its worst class is {name}, with a recall of {format_interval(recall, ends)} %"
+    return f"its worst class is {name}, with a recall of {metrics.format_interval(recall, ends)} %"
 
 
 def _basis(by: list[Record], own: bool) -> str:
     """Say which validation chooses among which networks, and what it is worth."""
-    able, first = [record for record in by if not guessing(record)], by[0]
+    able, first = [record for record in by if not metrics.guessing(record.test)], by[0]
     candidates, best, left_out = _candidates(able), _highest(able), [record for record in by if record not in able]
     drawn = first.dataset["name"] == cards.SAMPLE.name
     said = {
@@ -148,7 +147,7 @@ def _basis(by: list[Record], own: bool) -> str:
 
 def _refusal(found: list[Record]) -> str:
     """Say why the records cannot choose, and how to make some that can."""
-    guesses = [record for record in found if guessing(record)]
+    guesses = [record for record in found if metrics.guessing(record.test)]
     again = command(found[0], [*(record.model for record in found), "comparison"], split="photo")
     left_out = f" Not told from guessing on test, and out of any choice: {_named(guesses)}." if guesses else ""
     return f"""**No network is recommended, because validation cannot choose.** The split is by image. So the validation

@@ -65,14 +65,6 @@ def seeds(found: list[Record], every: list[Record]) -> list[Record]:
     return [record for record in every if wanted.get(record.model) == (record.settings, record.dataset["fingerprint"])]
 
 
-def guessing(record: Record) -> bool:
-    """Return whether the 95 % interval of the test accuracy does not lie above that of guessing, 1 / classes."""
-    return record.test["interval95"]["accuracy"][0] <= 1 / len(_classes(record))
-
-
-# The paper's Table 1
-
-
 def paper() -> dict[str, dict]:
     """Return the paper's row of every network that it has, by name. It gives whole percents, and no epoch."""
     return {name: row for name in models.names() if (row := models.card(name).table1)}
@@ -215,7 +207,7 @@ def front(found: list[Record], cost: str = COSTS[1]) -> list[str]:
 
     Networks that are guessing are left out.
     """
-    able = [record for record in found if not guessing(record)]
+    able = [record for record in found if not metrics.guessing(record.test)]
     table = costs(able).join(accuracies(able)).sort_values([cost, "accuracy"], ascending=[True, False])
     return list(table.index[table["accuracy"] > table["accuracy"].cummax().shift(fill_value=0)])
 
@@ -241,7 +233,7 @@ def against(found: list[Record], every: list[Record] | None = None, cost: str = 
     axis.plot(
         table[cost].reindex(runs.index), runs, "k.", markersize=5, zorder=4, label="each seed" if len(runs) else None
     )
-    able = np.where([guessing(record) for record in found], 0.0, 0.7)  # hollow, or not
+    able = np.where([metrics.guessing(record.test) for record in found], 0.0, 0.7)  # hollow, or not
     blue = [(*plots.PALETTE[0], alpha) for alpha in able]
     axis.scatter(table[cost], table["accuracy"], area * table[COSTS[0]], blue, edgecolors="black", zorder=3)
     for million in (m for m in (1, 5, 20) if m <= table[COSTS[0]].max()):
@@ -431,7 +423,7 @@ def missed(found: list[Record], most: int = 8) -> pd.DataFrame:
         (share of all predictions), networks ("0 of 9") and path (the image that fewest networks classify).
     """
     columns = ["photograph", "true class", "most predicted", "images", "correct", "networks", "path"]
-    able, classes = [record for record in found if not guessing(record)], _classes(found[0])
+    able, classes = [record for record in found if not metrics.guessing(record.test)], _classes(found[0])
     if not able:
         return pd.DataFrame(columns=columns)
     predicted, rows = predictions(able), []
