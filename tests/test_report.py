@@ -11,7 +11,7 @@ import pytest
 from bloodcell_lib import protocols, records
 from bloodcell_lib.command import cli, report
 
-PAPER, PHOTO = protocols.get("paper", epochs=2), protocols.get("paper", epochs=2, split="photo")
+PAPER, PHOTO = protocols.get("paper"), protocols.get("paper", split="photo")
 
 
 @pytest.fixture
@@ -93,6 +93,24 @@ def test_runs_around_the_cell_stand_in_no_table_of_whole_images(folder):
     for table in (report.beside_paper, report.leak):
         assert table(both).equals(table(found))
     assert report.headline(both) == report.headline(found)
+
+
+def test_a_run_below_its_row_says_how_far_and_why(tmp_path):
+    def run(model, **options):
+        return made.record(tmp_path, model, **{"protocol": PAPER} | options)
+
+    assert report.misses([run("cnn", wrong=8)]) == ""  # 80 is above 72
+    inside = report.misses([run("googlenet", wrong=8)])
+    assert inside.startswith("- **googlenet**, 120x160, seed 0: test 80.0 [") and "is inside the interval" in inside
+    short = {"loss": [1.0, 0.5], "val_loss": [1.0, 0.5], "val_accuracy": [0.1, 0.2]}
+    for validation, train, why in ((0, 0.9, "recognises copies"), (30, 0.9, "memorises"), (30, 0.5, "not learned")):
+        history = short | {"accuracy": [0.3, train]}
+        told = report.misses([run("googlenet", wrong=20, validation=validation, history=history)])
+        assert "86 is above. " in told and why in told and told.endswith("Reached by: no run yet.")
+    better = run("googlenet", wrong=2, seed=3, protocol=protocols.get("paper", batch_size=8))
+    fold = run("googlenet", wrong=0, protocol=protocols.get("fold:1/3"))
+    told = report.misses([run("googlenet", wrong=20), better, fold])
+    assert told.count("\n") == 0 and told.endswith("Reached by: `paper-batch_size=8`, seed 3, 95.0.")
 
 
 # The whole image, or the cell
