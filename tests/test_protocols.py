@@ -84,7 +84,7 @@ def test_what_a_loader_needs():
 
 
 def test_the_whole_image_is_taken_unless_the_cell_is_asked_for():
-    assert {protocol.frame for protocol in protocols.PROTOCOLS.values()} == {"slide"}
+    assert {name for name, protocol in protocols.PROTOCOLS.items() if protocol.frame == "cell"} == {"grouped"}
     assert protocols.get("quick", frame="slide").label == "quick"
     assert protocols.get("quick", frame="cell").label == "quick-frame=cell"
 

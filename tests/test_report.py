@@ -115,8 +115,8 @@ def test_a_run_below_its_row_says_how_far_and_why(tmp_path):
 
 # The whole image, or the cell
 
-SLIDE, CELL = (protocols.get("grouped", epochs=2, image_size=size) for size in ((60, 80), (69, 69)))
-CELL = replace(CELL, frame="cell")
+CELL = protocols.get("grouped", epochs=2, image_size=(69, 69))
+SLIDE = replace(CELL, image_size=(60, 80), frame="slide")
 
 
 def folds(folder, protocol, wrong=8, **options):
@@ -179,7 +179,7 @@ def test_a_pair_is_equal_in_pixels_or_in_detail(tmp_path, slide, cell, equal):
 
 def test_a_pair_that_was_tested_on_different_images_is_refused(tmp_path):
     found = [made.record(tmp_path, protocol=SLIDE), made.record(tmp_path, protocol=CELL, rows=slice(38))]
-    with pytest.raises(records.RecordError, match="cnn-grouped.*cell.* different images"):
+    with pytest.raises(records.RecordError, match="cnn-grouped.*slide.* different images"):
         report.frames(found)
 
 

@@ -375,6 +375,13 @@ def test_the_cosine_ends_at_zero():
     assert [float(rate(step)) for step in (0, 30)] == pytest.approx([protocol.learning_rate, 0.0], abs=1e-9)
 
 
+def test_a_warm_up_rises_in_the_first_epoch():
+    protocol = recipe(schedule="warmup", epochs=5)
+    rate = training.optimizer(models.build("cnn", SIZE), protocol, 96)._learning_rate
+    shares = [float(rate(step)) / protocol.learning_rate for step in (0, 3, 6, 18, 30)]
+    assert shares == pytest.approx([0, 0.5, 1, 0.5, 0], abs=1e-6)
+
+
 def test_published_weights_move_at_a_tenth_of_the_rate_of_the_new_head():
     network = models.build("cnn", SIZE)  # any network will do
     protocol = recipe(weights="imagenet", learning_rate=1e-3, schedule="constant")
