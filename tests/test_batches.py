@@ -168,9 +168,20 @@ def test_a_page_folds_what_only_draws(shelf, tmp_path, own_folder, capsys):  # n
     nbformat.write(content, shelf / "00_good.ipynb")
     assert run("00", "--data", own_folder, "--out", tmp_path / "out", "--html") == 0
     page = (tmp_path / "out/00_good-quick-seed0.html").read_text(encoding="utf-8")
-    before, inside = page.split("<details>")
+    before, inside = page.rsplit("<details>", 1)
     inside, after = inside.split("</details>")
     assert "shown" in before and "folded" in inside and "folded" in after, "code inside, output after"
+
+
+def test_pages_of_what_was_executed_before_need_no_second_run(shelf, tmp_path, own_folder, capsys):  # noqa: F811
+    notebook(shelf / "00_good.ipynb", "print('ran')")
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# Map")]), shelf / "index.ipynb")
+    assert run("00", "--data", own_folder, "--out", tmp_path / "out") == 0
+    assert not (tmp_path / "out/pages").exists()
+    assert run("00", "--data", own_folder, "--out", tmp_path / "out", "--pages") == 0
+    said = capsys.readouterr().out
+    assert "already done" in said and str(tmp_path / "out/pages/index.html") in said
+    assert "ran" in (tmp_path / "out/pages/00_good.html").read_text(encoding="utf-8")
 
 
 def test_the_clock_of_a_bar_runs_between_two_events(monkeypatch):

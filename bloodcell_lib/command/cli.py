@@ -76,6 +76,11 @@ def run(options: argparse.Namespace) -> int:
         f"\n{len(outcomes) - len(failed)} of {len(outcomes)} notebooks executed; their copies and records are in "
         f"{jobs[0].output.parent}"
     )
+    if options.pages:
+        from bloodcell_lib.command import pages  # slow to import
+
+        copies = [(job.notebook.name, job.output) for job in jobs]
+        print(f"Their pages begin at {pages.write_all(copies, jobs[0].output.parent / 'pages')}")
     return 1 if failed else 0
 
 
@@ -155,6 +160,9 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--jobs", type=_positive, help="notebooks at a time (default: by cores, memory and GPUs)")
     parser.add_argument("--fresh", action="store_true", help="execute again what is done, from the first epoch")
     parser.add_argument("--html", action="store_true", help="also write each executed notebook as a page")
+    parser.add_argument(
+        "--pages", action="store_true", help="make OUT/pages, which opens without a server at index.html"
+    )
     parser.add_argument("--timeout", type=_positive, metavar="SECONDS", help="that a cell may take (default: no limit)")
     parser.add_argument(
         "--devices", type=_devices, help="that train one network together: a number, or all (default: 1)"

@@ -26,11 +26,6 @@ from traitlets.config import Config
 
 from bloodcell_lib import files
 
-FOLDED = """{% extends "lab/index.html.j2" %}
-{% block input_group %}{% if "hide-input" in cell.metadata.tags %}
-<details><summary style="margin-left: var(--jp-cell-prompt-width); font-family: var(--jp-ui-font-family);
-font-size: var(--jp-ui-font-size1); color: var(--jp-ui-font-color2)">code</summary>{{ super() }}</details>
-{% else %}{{ super() }}{% endif %}{% endblock input_group %}"""
 START_TIMEOUT = 300  # seconds that a kernel may take to answer on a busy machine
 
 
@@ -109,7 +104,9 @@ def execute(job: dict[str, Any]) -> None:
         Whole().write(nbformat.writes(notebook), str(output))
     finally:
         if job["html"] and output.exists():
-            _write_page(output)
+            from bloodcell_lib.command import pages  # slow to import
+
+            pages.write(output, output.with_suffix(".html"))
 
 
 def _attempt(job: dict[str, Any]) -> dict[str, str]:
@@ -127,16 +124,6 @@ def _attempt(job: dict[str, Any]) -> dict[str, str]:
     except Exception as error:  # a full disk, a kernel that does not start: said, and the other notebooks still run
         return {"error": (f"{type(error).__name__}: {error}".splitlines() or [""])[0]}
     return {}
-
-
-def _write_page(notebook: Path) -> None:
-    """Write an executed notebook as a page, where the code that only draws is folded, as in JupyterLab."""
-    from nbconvert import HTMLExporter  # slow to import
-
-    exporter = HTMLExporter()
-    exporter.raw_template = FOLDED
-    with files.replacing(notebook.with_suffix(".html")) as part:
-        part.write_text(exporter.from_filename(str(notebook))[0], encoding="utf-8")
 
 
 def _literal(path: str) -> str:
