@@ -257,10 +257,11 @@ def class_maps(run: Run, record: Record, data: Dataset) -> None:
     predicted, chosen = probabilities.argmax(1), metrics.most_confident(data.test.labels, probabilities)
     rows, missing = (np.array(column) for column in zip(*((n or 0, n is None) for n in chosen), strict=True))
     maps, boxes, inside = _evidence(run.network, data, rows, predicted)
+    framed = data.frame != "cell"  # else the image is the window
     titles = [
         f"no {name}\nclassified {how}"
         if n is None
-        else f"{name} as\n{names[predicted[n]]}, {probabilities[n].max():.0%}\n{share:.0%} inside"
+        else f"{name} as\n{names[predicted[n]]}, {probabilities[n].max():.0%}" + f"\n{share:.0%} inside" * framed
         for n, share, (how, name) in zip(chosen, inside, product(("correctly", "wrongly"), names), strict=True)
     ]
     pictures = np.where(missing[:, None, None, None], np.uint8(255), data.test.images[rows])
@@ -269,14 +270,20 @@ def class_maps(run: Run, record: Record, data: Dataset) -> None:
     figure = plots.overlay_heatmap(pictures, maps, titles, (-most, most), label, boxes=boxes, columns=len(names))
     told = "; ".join(titles).replace("\n", " ")
     plots.show(figure, f"Class activation maps over test images. Top, correct; bottom, wrong predictions: {told}.")
+    places = f"A map has {maps.shape[1]} × {maps.shape[2]} places"
+    shares = _inside(run.network, data, predicted) if framed else ""
+    _say(f"{shares}{places} and is drawn smoothly, so an edge in it is no outline.")
+
+
+def _inside(network: keras.Model, data: Dataset, predicted: np.ndarray) -> str:
+    """Say how much of the evidence for the predicted class is inside the window around the white cell."""
     some = np.random.default_rng(0).permutation(len(data.test))[:SOME]
-    _, boxes, inside = _evidence(run.network, data, some, predicted)
-    covered = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1).mean() / np.prod(pictures.shape[1:3])
-    _say(
+    _, boxes, inside = _evidence(network, data, some, predicted)
+    covered = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1).mean() / np.prod(data.test.images.shape[1:3])
+    return (
         f"The line is the window around the white cell, which is found by its violet stain. Over {len(some)} test "
         f"images, on average {_percent(inside.mean(), 0)} of the evidence for the predicted class is inside it. "
-        f"Evidence that is spread evenly has {_percent(covered, 0)} there. A map has {maps.shape[1]} × {maps.shape[2]} "
-        "places and is drawn smoothly, so an edge in it is no outline."
+        f"Evidence that is spread evenly has {_percent(covered, 0)} there. "
     )
 
 

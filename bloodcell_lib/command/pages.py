@@ -91,8 +91,9 @@ def write_all(executed: Iterable[tuple[str, Path]], folder: Path) -> Path:
     for name, copy in executed:
         if copy.exists():
             copies.setdefault(name, copy)
-    links = {name: f"{Path(name).stem}.html" for name in copies}
     folder.mkdir(parents=True, exist_ok=True)
+    links = {f"{page.stem}.ipynb": page.name for page in folder.glob("*.html")}  # of earlier batches
+    links |= {name: f"{Path(name).stem}.html" for name in copies}
     for name, copy in copies.items():
         write(copy, folder / links[name], links)
     return folder / links[INDEX]
