@@ -9,6 +9,7 @@ import tomllib
 from pathlib import Path
 
 import intervals
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -156,6 +157,21 @@ def test_the_metrics_follow_from_the_predictions():
         assert rounded(metrics.summary(*validation, unit)) == rounded(record.validation)
         unseen = [values[answers["unseen"]] for values in test]
         assert rounded(metrics.summary(*unseen, unit)) == rounded(record.test_unseen)
+
+
+def test_the_trials_of_recipes_follow_from_their_predictions():
+    """Each trial of the sieve has a row in RECIPE.md with its accuracy, which its predictions give again."""
+    table, text = pd.read_csv(RESULTS / "screening.csv"), (RESULTS / "RECIPE.md").read_text()
+    classes = list(table.columns[3:])
+    for trial, of in table.groupby("trial"):
+        counts = of[classes].to_numpy().ravel()
+        labels = np.repeat([classes.index(label) for label in of["class"]], len(classes)).repeat(counts)
+        answers, photos = np.tile(np.eye(4), (len(of), 1)).repeat(counts, 0), of.photograph.repeat(4).repeat(counts)
+        found = metrics.summary(labels, answers, photos.to_numpy(), "photo")
+        (row,) = (line for line in text.splitlines() if line.startswith(f"| {trial} |"))
+        assert metrics.format_interval(found["accuracy"], found["interval95"]["accuracy"]) in row
+        if trial in ("whole image", "window", "window, stain", "all"):
+            assert f"| {100 * found['per_class']['recall'][2]:.1f} |" in row and len(of) == 277
 
 
 def rounded(figures):
