@@ -138,7 +138,7 @@ PROTOCOLS = {
         # What the paper states: Adam at 1e-4, 20 epochs, cross-entropy; it gives no batch size.
         Protocol("paper", (120, 160), 32, 20, 1e-4, "image"),
         # No photograph on both sides of the split. Chosen by folds of TRAIN's photographs: results/RECIPE.md.
-        Protocol("grouped", (75, 75), 32, 20, 1e-3, "photo", schedule="warmup", augmentation=("flip", "turn", "stain"),
+        Protocol("grouped", (75, 75), 32, 12, 1e-3, "photo", schedule="warmup", augmentation=("flip", "turn", "stain"),
                  frame="cell", weight_decay=0.05, label_smoothing=0.1),
     )
 }  # fmt: skip
