@@ -121,11 +121,17 @@ def test_prose_leads(path):
     assert words >= 5 * len(source(path).splitlines())
 
 
+@every
+def test_a_lesson_has_a_length_that_people_finish(path):
+    words = sum(len(cell.source.split()) for cell in cells(path, "markdown"))
+    assert len(cells(path, "code")) <= 30 and words <= 2500
+
+
 @lessons
 def test_lessons_share_their_headings(path):
     text = "\n".join(cell.source for cell in cells(path, "markdown"))
     assert re.findall(r"^## (.+)$", text, re.MULTILINE) == HEADINGS
-    assert text.count("<details>") == 3
+    assert text.count("<summary>Answer</summary>") == 3
 
 
 @every
