@@ -32,7 +32,7 @@ COUNTED = {
 
 
 def check(exercise: str, answer: Any) -> None:
-    """Say whether the answer to an exercise is right. The right one is kept as a digest only.
+    """Say whether the answer to an exercise is correct. The correct answer is kept as a digest only.
 
     Args:
         exercise: lesson and number, such as "05.1".
@@ -45,7 +45,7 @@ def check(exercise: str, answer: Any) -> None:
     if exercise not in known:
         raise ValueError(f"no answer to exercise {exercise!r} can be checked. Choose from: {', '.join(known)}.")
     right = answer is not None and answer_digest(exercise, answer) == known[exercise]
-    _say(f"Exercise {exercise}: {'not answered yet' if answer is None else '**right**' if right else 'not yet'}.")
+    _say(f"Exercise {exercise}: {'not answered yet' if answer is None else '**correct**' if right else 'not yet'}.")
 
 
 def answer_digest(exercise: str, answer: Any) -> str:
@@ -175,9 +175,9 @@ def result(record: Record) -> None:
     if metrics.guessing(record.test):
         found = metrics.format_interval(record.test["macro"]["recall"], ends["macro"]["recall"])
         _say(
-            f"**Here, {title} is not better than guessing.** On average it finds {found} % of the images of a class; "
-            f"guessing finds {_percent(1 / len(record.dataset['classes']))}. What it confuses and what it looks at "
-            "means nothing yet. Train longer (`EPOCHS`), with more images (`LIMIT`), or with another `SEED`."
+            f"**In this run, {title} is not better than guessing.** On average it finds {found} % of the images of a class; "
+            f"guessing finds {_percent(1 / len(record.dataset['classes']))}. Its confusions and its class maps "
+            "mean nothing yet. Train longer (`EPOCHS`), with more images (`LIMIT`), or with another `SEED`."
         )
 
 
@@ -189,9 +189,11 @@ def _on_train(record: Record) -> str:
     told = f"\n\nOn its training images, this network has accuracy {_percent(still)} in inference mode, as it is used."
     if moving - still > GAP:
         lag = "the statistics of batch normalisation lag behind the weights, so validation and test are too low"
-        return f"{told} In training mode, the same epoch had {_percent(moving)}: {lag}. More steps mend it."
+        return (
+            f"{told} In training mode, the same epoch had {_percent(moving)}: {lag}. More training steps correct this."
+        )
     if still - record.validation["accuracy"] > GAP:
-        return f"{told} That is far above validation: it overfits. More epochs do not mend it, more images do."
+        return f"{told} That is far above validation: it overfits. More epochs do not correct this; more images do."
     return told
 
 
@@ -299,7 +301,7 @@ def _evidence(
 
 def _left_out(record: Record, what: str) -> bool:
     if guesses := metrics.guessing(record.test):
-        _say(f"The {what} are left out: the network is not better than guessing, so they would show chance.")
+        _say(f"The {what} are left out: the network is not better than guessing, so they would show only chance.")
     return guesses
 
 

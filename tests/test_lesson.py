@@ -152,7 +152,10 @@ def test_guessing_is_called_guessing_and_not_read(finished, shown):
     run, trained, data = finished
     guesses, learned = (answering(trained, data, share) for share in (0.25, 0.9))
     lesson.report(guesses, data)
-    assert "**Here, A four-layer CNN is not better than guessing.**" in shown[1] and "guessing finds 25.0 %" in shown[1]
+    assert (
+        "**In this run, A four-layer CNN is not better than guessing.**" in shown[1]
+        and "guessing finds 25.0 %" in shown[1]
+    )
     assert not [it for it in shown if isinstance(it, tuple)]  # no figure
     assert [it.columns[0] for it in shown if isinstance(it, pd.DataFrame)] == ["paper, Table 1"]
     for left_out, draw in (
