@@ -175,8 +175,8 @@ def result(record: Record) -> None:
     if metrics.guessing(record.test):
         found = metrics.format_interval(record.test["macro"]["recall"], ends["macro"]["recall"])
         _say(
-            f"**In this run, {title} is not better than guessing.** On average it finds {found} % of the images of a class; "
-            f"guessing finds {_percent(1 / len(record.dataset['classes']))}. Its confusions and its class maps "
+            f"**In this run, {title} is not better than guessing.** On average it finds {found} % of the images of a "
+            f"class; guessing finds {_percent(1 / len(record.dataset['classes']))}. Its confusions and its class maps "
             "mean nothing yet. Train longer (`EPOCHS`), with more images (`LIMIT`), or with another `SEED`."
         )
 
