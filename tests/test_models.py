@@ -647,7 +647,7 @@ def test_an_exercise_has_the_answer_of_the_library(exercise, monkeypatch):
     lessons.check(exercise, answer)
     lessons.check(exercise, np.ravel(answer) + 1)
     lessons.check(exercise, None)
-    assert [text.rpartition(": ")[2] for text in said] == ["**right**.", "not yet.", "not answered yet."]
+    assert [text.rpartition(": ")[2] for text in said] == ["**correct**.", "not yet.", "not answered yet."]
 
 
 def test_every_answer_that_is_kept_is_checked():
