@@ -3,6 +3,7 @@
 A field of `Protocol` is an option of the command line, a parameter of every notebook and a key of every record.
 """
 
+import math
 import re
 import zlib
 from collections.abc import Callable, Mapping
@@ -120,6 +121,13 @@ class Protocol:
             return f"{self.name}-{zlib.crc32(repr(values).encode()):08x}"
         own = [f"{name}={_written(value)}" for name, value in values.items() if value != getattr(base, name)]
         return "-".join([self.name, *own])
+
+    @property
+    def whole(self) -> "Protocol":
+        """The same on whole images: as many pixels, 3 : 4, where it trains on windows around the cell."""
+        side = math.sqrt(self.image_size[0] * self.image_size[1])
+        size = round(side * math.sqrt(3 / 4)), round(side * math.sqrt(4 / 3))
+        return self if self.frame == "slide" else replace(self, frame="slide", image_size=size)
 
     @property
     def data(self) -> dict[str, Any]:

@@ -89,6 +89,13 @@ def test_the_whole_image_is_taken_unless_the_cell_is_asked_for():
     assert protocols.get("quick", frame="cell").label == "quick-frame=cell"
 
 
+def test_the_whole_image_has_as_many_pixels_as_the_window():
+    whole = protocols.get("grouped", image_size=(60, 60)).whole
+    assert (whole.frame, whole.image_size) == ("slide", (52, 69)) and abs(52 * 69 / 3600 - 1) < 0.01
+    assert replace(whole, frame="cell", image_size=(60, 60)) == protocols.get("grouped", image_size=(60, 60))
+    assert protocols.get("paper").whole == protocols.get("paper")
+
+
 @pytest.mark.parametrize(
     ("name", "overrides", "culprit"),
     [
