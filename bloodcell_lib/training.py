@@ -224,18 +224,17 @@ class WithAuxiliary(Parallel):
 def optimizer(network: keras.Model, protocol: Protocol, images: int) -> keras.optimizers.Optimizer:
     """Return Adam at the protocol's rate, constant or lowered to zero along a cosine over so many training images.
 
-    A warm-up raises it from zero during the first epoch: without batch normalisation, SqueezeNet needs it at 1e-3.
-    Kernels decay, biases and the scales and shifts of batch normalisation do not. Source: Loshchilov & Hutter 2019,
-    Decoupled Weight Decay Regularization.
+    A warm-up raises it from zero during the first epoch, or the first half of one epoch: without batch normalisation,
+    SqueezeNet needs it at 1e-3. Kernels decay, biases and the scales and shifts of batch normalisation do not. Source:
+    Loshchilov & Hutter 2019, Decoupled Weight Decay Regularization.
     """
     rate, decay = protocol.learning_rate, protocol.weight_decay
     if protocol.schedule != "constant":
         epoch = -(-images // protocol.batch_size)  # steps
-        warm = epoch if protocol.schedule == "warmup" else 0
+        steps = protocol.epochs * epoch
+        warm = min(epoch, steps // 2) if protocol.schedule == "warmup" else 0
         first, target = (0.0, rate) if warm else (rate, None)
-        rate = keras.optimizers.schedules.CosineDecay(
-            first, protocol.epochs * epoch - warm, warmup_target=target, warmup_steps=warm
-        )
+        rate = keras.optimizers.schedules.CosineDecay(first, steps - warm, warmup_target=target, warmup_steps=warm)
     adam = FineTuning(models.head(network), rate, decay) if protocol.weights else backend.Adam(rate, weight_decay=decay)
     adam.exclude_from_weight_decay([v for v in network.trainable_variables if len(v.shape) == 1])
     return adam

@@ -382,6 +382,15 @@ def test_a_warm_up_rises_in_the_first_epoch():
     assert shares == pytest.approx([0, 0.5, 1, 0.5, 0], abs=1e-6)
 
 
+@pytest.mark.parametrize(("images", "steps", "top"), [(96, 6, 3), (16, 1, 0)])
+def test_a_warm_up_fits_into_one_epoch(images, steps, top):
+    protocol = recipe(schedule="warmup", epochs=1)
+    rate = training.optimizer(models.build("cnn", SIZE), protocol, images)._learning_rate
+    assert float(rate(top)) == pytest.approx(protocol.learning_rate) and float(rate(steps)) == pytest.approx(
+        0, abs=1e-9
+    )
+
+
 def test_published_weights_move_at_a_tenth_of_the_rate_of_the_new_head():
     network = models.build("cnn", SIZE)  # any network will do
     protocol = recipe(weights="imagenet", learning_rate=1e-3, schedule="constant")
