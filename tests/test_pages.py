@@ -100,6 +100,7 @@ def test_a_folder_begins_at_its_index(tmp_path):
     assert sorted(path.name for path in index.parent.iterdir()) == [f"{first.stem}.html", "index.html"]
     hrefs = {link["href"] for link in soup(index).find_all("a") if not link["href"].startswith("#")}
     assert hrefs == {f"{first.stem}.html"}
+    assert "Your runs" in soup(index).get_text() and "PROTOCOL" not in soup(index).get_text()  # it was not executed
     assert "index.html" in {link["href"] for link in soup(index.with_name(f"{first.stem}.html")).find_all("a")}
     pages.write_all([(NOTEBOOKS[2].name, NOTEBOOKS[2])], index.parent)
     assert {f"{first.stem}.html", f"{NOTEBOOKS[2].stem}.html"} <= {link["href"] for link in soup(index).find_all("a")}

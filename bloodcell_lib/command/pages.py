@@ -59,18 +59,19 @@ def mathml(formula: str, display: str) -> str:
         return ""
 
 
-def write(notebook: Path, page: Path, links: Mapping[str, str] | None = None) -> None:
+def write(notebook: Path, page: Path, links: Mapping[str, str] | None = None, code: bool = True) -> None:
     """Write a notebook, with the outputs that it has, as one HTML file.
 
     Args:
         notebook: the .ipynb file.
         page: the file to be.
         links: from the name of a notebook to that of its page. A link to any other file becomes plain text.
+        code: whether code and what it printed is shown.
     """
     content = nbformat.read(notebook, as_version=4)
     headings = (re.search(r"^# (.+)", cell.source, re.MULTILINE) for cell in content.cells)
     content.metadata["title"] = next((found[1] for found in headings if found), page.stem)
-    exporter = HTMLExporter()
+    exporter = HTMLExporter(exclude_code_cell=not code)
     exporter.raw_template = TEMPLATE
     exporter.register_filter("markdown2html", MarkdownWithMath(renderer=Renderer(links or {})).render)
     with files.replacing(page) as part:
@@ -95,5 +96,5 @@ def write_all(executed: Iterable[tuple[str, Path]], folder: Path) -> Path:
     links = {f"{page.stem}.ipynb": page.name for page in folder.glob("*.html")}  # of earlier batches
     links |= {name: f"{Path(name).stem}.html" for name in copies}
     for name, copy in copies.items():
-        write(copy, folder / links[name], links)
+        write(copy, folder / links[name], links, code=name != INDEX)  # which is not executed
     return folder / links[INDEX]
