@@ -102,14 +102,19 @@ def test_a_run_below_its_row_says_how_far_and_why(tmp_path):
     assert report.misses([run("cnn", wrong=8)]) == ""  # 80 is above 72
     inside = report.misses([run("googlenet", wrong=8)])
     assert inside.startswith("- **googlenet**, 120x160, seed 0: test 80.0 [") and "is inside the interval" in inside
-    short = {"loss": [1.0, 0.5], "val_loss": [1.0, 0.5], "val_accuracy": [0.1, 0.2]}
-    for validation, train, why in ((0, 0.9, "recognises copies"), (30, 0.9, "memorises"), (30, 0.5, "not learned")):
-        history = short | {"accuracy": [0.3, train]}
-        told = report.misses([run("googlenet", wrong=20, validation=validation, history=history)])
+    for validation, train, why in (
+        (0, 0.99, "recognises copies"),
+        (30, 0.99, "It memorises"),
+        (30, None, "it memorises images, or its statistics lag"),
+        (30, 0.5, "not learned its images, or its statistics"),
+    ):
+        kept = train and {"loss": 1.0, "accuracy": train}
+        told = report.misses([run("googlenet", wrong=20, validation=validation, train=kept)])
         assert "86 is above. " in told and why in told and told.endswith("Reached by: no run yet.")
     better = run("googlenet", wrong=2, seed=3, protocol=protocols.get("paper", batch_size=8))
     fold = run("googlenet", wrong=0, protocol=protocols.get("fold:1/3"))
-    told = report.misses([run("googlenet", wrong=20), better, fold])
+    drawn = run("googlenet", wrong=0, dataset=better.dataset | {"fingerprint": "other images"}, seed=5)
+    told = report.misses([run("googlenet", wrong=20), better, fold, drawn])
     assert told.count("\n") == 0 and told.endswith("Reached by: `paper-batch_size=8`, seed 3, 95.0.")
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from bloodcell_lib import files, images, models, plots, protocols, records, splits
+from bloodcell_lib import files, images, models, plots, protocols, records
 from bloodcell_lib.command import comparison, tables
 from bloodcell_lib.records import Record
 
@@ -114,7 +114,7 @@ def follows(record: Record, name: str, **changed: Any) -> bool:
 
 def by_the_paper(found: list[Record]) -> list[tuple[Record, dict[str, float]]]:
     """Return the runs by the paper's recipe, each with the paper's row of its network."""
-    rows = {name: row for name in models.names() if (row := models.card(name).table1)}
+    rows = comparison.paper()
     return [(record, rows[record.model]) for record in found if record.model in rows and follows(record, "paper")]
 
 
@@ -138,7 +138,8 @@ def misses(found: list[Record]) -> str:
             verdict = (
                 "inside the interval, so these photographs do not tell the two apart" if least <= high else "above"
             )
-            reached = [r for r in found if r.model == record.model and r.test["accuracy"] >= least and _is_test(r)]
+            same = [r for r in found if r.dataset["fingerprint"] == record.dataset["fingerprint"] and tables.on_test(r)]
+            reached = [r for r in same if r.model == record.model and r.test["accuracy"] >= least]
             by = "; ".join(f"`{r.protocol}`, seed {r.seed}, {100 * r.test['accuracy']:.1f}" for r in reached)
             lines.append(
                 f"- **{record.model}**, {tables.size(record)}, seed {record.seed}: test "
@@ -148,20 +149,18 @@ def misses(found: list[Record]) -> str:
     return "\n".join(lines)
 
 
-def _is_test(record: Record) -> bool:
-    """Return whether a run was tested on the set's own test part, and not on a fold."""
-    return not splits.fold_of(record.settings["split"])
-
-
 def _why(record: Record, row: dict[str, float]) -> str:
     """Return what a run's training and validation say about its test accuracy."""
-    train, validation = record.history["accuracy"][-1], record.validation["accuracy"]
-    said = f"train {100 * train:.1f} after the last epoch, validation {100 * validation:.1f}"
+    validation, moving = record.validation["accuracy"], record.history["accuracy"][record.best_epoch - 1]
+    train = record.train["accuracy"] if record.train else moving
+    said = f"train {100 * train:.1f}{' in inference mode' * bool(record.train)}, validation {100 * validation:.1f}"
     if validation >= row["val_accuracy"] - 0.02:
         return f"It recognises copies of its photographs as the paper's does, and new ones less often ({said})."
-    if train >= 0.9:
-        return f"It memorises its images: it fails even on copies of them ({said})."
-    return f"It has not learned its images ({said})."
+    if train < 0.9:
+        return f"It has not learned its images, or its statistics of batch normalisation lag ({said})."
+    if record.train:
+        return f"It memorises its images: it fails even on copies of their photographs ({said})."
+    return f"It fails even on copies of its photographs: it memorises images, or its statistics lag ({said})."
 
 
 def pairs(found: list[Record]) -> list[tuple[Record, Record]]:
@@ -223,7 +222,7 @@ def frames(found: list[Record]) -> pd.DataFrame:
     Returns:
         A row for each two runs, or whole sets of folds, that differ in frame and image size alone.
     """
-    tests = [("test", [record]) for record in found if _is_test(record)]
+    tests = [("test", [record]) for record in found if tables.on_test(record)]
     tests += [(f"{len(parts)} folds of {tables.POOLS[pool]}", [*parts.values()])
               for pool, parts in tables.fold_sets(found)]  # fmt: skip
     groups: dict[tuple, dict[str, list]] = {}

@@ -87,7 +87,7 @@ def ensembles(found: list[Record]) -> pd.DataFrame:
     """
     groups: dict[tuple, list[Record]] = {}
     for record in found:
-        if not splits.fold_of(record.settings["split"]):
+        if on_test(record):
             for members in (record.model, "all"):
                 groups.setdefault((recipe(record), members), []).append(record)
     several = [
@@ -173,6 +173,11 @@ def _columns(found: dict) -> dict:
 
 def _who(record: Record) -> dict:
     return {"model": record.model, "data": record.dataset["name"], "protocol": record.protocol}
+
+
+def on_test(record: Record) -> bool:
+    """Return whether a run was tested on the set's own test part, and not on a fold."""
+    return not splits.fold_of(record.settings["split"])
 
 
 def recipe(record: Record, *without: str) -> str:
