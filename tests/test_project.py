@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from bloodcell_lib import metrics, records
-from bloodcell_lib.command import report
+from bloodcell_lib.command import report, tables
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -172,6 +172,16 @@ def test_the_trials_of_recipes_follow_from_their_predictions():
         assert metrics.format_interval(found["accuracy"], found["interval95"]["accuracy"]) in row
         if trial in ("whole image", "window", "window, stain", "all"):
             assert f"| {100 * found['per_class']['recall'][2]:.1f} |" in row and len(of) == 277
+
+
+def test_what_the_recipe_reached_follows_from_the_records():
+    found, text = records.read_all(RESULTS), (RESULTS / "RECIPE.md").read_text()
+    pair = next(row for row in report.frames(found).to_dict("records") if row["network"] == "cnn")
+    runs = [record for record in found if report.follows(record, "grouped") and record.model == "cnn"]
+    assert f"is {pair['difference']} points" in text and f"has {tables.seeds(runs)['test'][0]} over the seeds" in text
+    for record in runs:
+        missed = record.answers["photos"] == "BloodImage_00110"
+        assert (record.answers["probabilities"].argmax(1) != record.answers["labels"])[missed].all()
 
 
 def rounded(figures):
