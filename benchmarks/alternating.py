@@ -68,9 +68,16 @@ class Baton:
         """End the turn: its `clocks`, the process's peak of memory in MiB, and what else was measured."""
         now = clocks()
         then = getattr(self, "start", now)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
-        print(json.dumps({key: now[key] - then[key] for key in now} | {"peak": peak} | values), file=self.channel)
+        print(json.dumps({key: now[key] - then[key] for key in now} | {"peak": peak()} | values), file=self.channel)
         self.channel.flush()
+
+
+def peak() -> float:
+    """Return this process's peak of memory in MiB. On Linux `ru_maxrss` would count the process that started it too."""
+    if sys.platform == "darwin":
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    status = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line.split()[1] for line in status if line.startswith("VmHWM"))) / 2**10
 
 
 def clocks() -> dict[str, float]:
