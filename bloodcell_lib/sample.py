@@ -22,8 +22,8 @@ from scipy import ndimage
 
 from bloodcell_lib.files import replacing
 
-PHOTOGRAPHS = {"TRAIN": 12, "TEST": 5}  # of each class
-COPIES = {"TRAIN": 20, "TEST": 16}  # of each photograph
+PHOTOGRAPHS = {"TRAIN": 40, "TEST": 10}  # of each class
+COPIES = {"TRAIN": 6, "TEST": 4}  # of each photograph
 HEIGHT, WIDTH = 480, 640
 MARGIN = 180  # pixels around the frame: cells are drawn there too, so that none needs clipping
 

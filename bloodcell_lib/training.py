@@ -221,6 +221,11 @@ class WithAuxiliary(Parallel):
         return super().compute_metrics(x, y, y_pred[0], sample_weight)
 
 
+def learning_rate(network: keras.Model, protocol: Protocol) -> float:
+    """Return the protocol's rate, or that of the network's card where the protocol leaves it open."""
+    return protocol.learning_rate or models.card(network.name).learning_rate
+
+
 def optimizer(network: keras.Model, protocol: Protocol, images: int) -> keras.optimizers.Optimizer:
     """Return Adam at the protocol's rate, constant or lowered to zero along a cosine over so many training images.
 
@@ -228,7 +233,7 @@ def optimizer(network: keras.Model, protocol: Protocol, images: int) -> keras.op
     SqueezeNet needs it at 1e-3. Kernels decay, biases and the scales and shifts of batch normalisation do not. Source:
     Loshchilov & Hutter 2019, Decoupled Weight Decay Regularization.
     """
-    rate, decay = protocol.learning_rate, protocol.weight_decay
+    rate, decay = learning_rate(network, protocol), protocol.weight_decay
     if protocol.schedule != "constant":
         epoch = -(-images // protocol.batch_size)  # steps
         steps = protocol.epochs * epoch
@@ -374,7 +379,7 @@ class State(keras.callbacks.Callback):
             self.path.unlink(missing_ok=True)
             raise ValueError(
                 f"{self.run.name}: the loss became NaN in epoch {len(self.history['loss'])}. Lower LEARNING_RATE, "
-                f"which is {self.run.protocol.learning_rate:g}."
+                f"which is {learning_rate(self.network, self.run.protocol):g}."
             )
         self.network.set_weights(self.best)
         best = records.best_epoch(self.history)

@@ -62,7 +62,7 @@ def test_the_label_says_every_value_that_was_replaced():
 def test_every_knob_is_in_the_label(monkeypatch):
     other = protocols.get("quick", image_size="76x100", batch_size=7, epochs=7, learning_rate=7, split="photo", limit=7,
                           schedule="constant", augmentation="flip", norm_momentum=0.7, weights="imagenet",
-                          precision="mixed_bfloat16", frame="cell",
+                          precision="mixed_bfloat16", frame="slide",
                           weight_decay=0.07, label_smoothing=0.07)  # fmt: skip
     assert all(f"-{knob.name}=" in other.label for knob in protocols.KNOBS)
 

@@ -32,7 +32,8 @@ class Card:
 
     `parameters` counts all weights, batch-norm statistics included, for 4 classes and 3 channels; `min_side` is
     the smallest legal side in pixels; `norm_momentum` is that of every batch normalisation, None where there is
-    none; `imagenet` says whether Keras publishes weights. `lesson` is the number of the network's notebook,
+    none; `learning_rate` is Adam's where a protocol leaves it to the card; `imagenet` says whether Keras publishes
+    weights. `lesson` is the number of the network's notebook,
     `table1` its row in the paper, `auxiliary_weight` the factor of each auxiliary head's loss.
     """
 
@@ -47,6 +48,7 @@ class Card:
     notes: str = ""
     imagenet: bool = False
     norm_momentum: float | None = None
+    learning_rate: float = 1e-3
     auxiliary_weight: float | None = None
     lesson: int | None = None
     table1: dict[str, float] | None = None

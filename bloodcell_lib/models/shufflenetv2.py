@@ -112,6 +112,7 @@ EXPECTED = Expected(
         "they are small, so Adam's steps are large beside them. Measured on 4,000 images of the archive at 75x100, "
         "Adam 1e-3, 8 epochs, one seed: validation accuracy 84.8 %, and 59.6 % with He initialisation.",
         norm_momentum=0.9,
+        learning_rate=3e-3,
         table1=table1(0.94, 0.95, 0.85, 0.2830, 0.0178, 0.0263),
         expected=EXPECTED,
     )
