@@ -104,7 +104,10 @@ SAMPLE = register(
         name="sample",
         title="Drawn blood smears",
         classes=sample.CLASSES,
-        counts={"TRAIN": (240,) * 4, "TEST": (80,) * 4, "TEST_SIMPLE": (5,) * 4},
+        counts={
+            **{part: (count * sample.COPIES[part],) * 4 for part, count in sample.PHOTOGRAPHS.items()},
+            "TEST_SIMPLE": (sample.PHOTOGRAPHS["TEST"],) * 4,
+        },
         about="This is the sample. Its images are **drawn by a program**, not photographed. They show that the lesson "
         "works. Results on them say nothing about blood.",
         comparable="The paper measured on photographs, this run on drawings. Side by side, the numbers show how to "

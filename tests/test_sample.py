@@ -14,7 +14,7 @@ from bloodcell_lib import images, sample
 from bloodcell_lib.sample import CLASSES
 
 IMAGES, ORIGINALS = "dataset2-master/dataset2-master", "dataset-master/dataset-master"
-COUNTS = {"TRAIN": 240, "TEST": 80, "TEST_SIMPLE": 5}
+COUNTS = {"TRAIN": 240, "TEST": 40, "TEST_SIMPLE": 10}
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def test_the_folders_are_those_of_the_archive(folder):
     }
     assert "DRAWN" in (folder / "README.txt").read_text()
     photographs = sorted(path.stem for path in (folder / ORIGINALS / "JPEGImages").glob("*.jpg"))
-    assert photographs == [f"BloodImage_{n:05d}" for n in range(68)]
+    assert photographs == [f"BloodImage_{n:05d}" for n in range(200)]
     assert photographs == sorted(path.stem for path in (folder / ORIGINALS / "Annotations").glob("*.xml"))
 
 
@@ -100,9 +100,9 @@ def test_provenance_has_one_row_for_each_image(folder, rows):
 def test_each_photograph_lies_behind_as_many_copies_as_declared(rows):
     behind = Counter((row["split"], row["photograph"]) for row in rows)
     assert Counter((split, count) for (split, _), count in behind.items()) == {
-        ("TRAIN", 20): 48,
-        ("TEST", 16): 20,
-        ("TEST_SIMPLE", 1): 20,
+        ("TRAIN", 6): 160,
+        ("TEST", 4): 40,
+        ("TEST_SIMPLE", 1): 40,
     }
 
 
@@ -114,14 +114,14 @@ def test_no_photograph_is_behind_both_train_and_test(rows):
 
 def test_no_photograph_is_drawn_twice(folder):
     files = list((folder / ORIGINALS / "JPEGImages").iterdir())
-    assert len({path.read_bytes() for path in files}) == len(files) == 68
+    assert len({path.read_bytes() for path in files}) == len(files) == 200
 
 
 def test_the_number_in_a_name_is_not_the_photograph(rows):
     groups = {}
     for row in (row for row in rows if row["split"] == "TRAIN"):
         groups.setdefault((row["class"], row["file"].split("_")[1]), set()).add(row["photograph"])
-    assert len(groups) == 48
+    assert len(groups) == 160
     assert min(map(len, groups.values())) >= 5
 
 
