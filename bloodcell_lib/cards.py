@@ -104,10 +104,7 @@ SAMPLE = register(
         name="sample",
         title="Drawn blood smears",
         classes=sample.CLASSES,
-        counts={
-            **{part: (count * sample.COPIES[part],) * 4 for part, count in sample.PHOTOGRAPHS.items()},
-            "TEST_SIMPLE": (sample.PHOTOGRAPHS["TEST"],) * 4,
-        },
+        counts=sample.COUNTS,
         about="This is the sample. Its images are **drawn by a program**, not photographed. They show that the lesson "
         "works. Results on them say nothing about blood.",
         comparable="The paper measured on photographs, this run on drawings. Side by side, the numbers show how to "

@@ -19,7 +19,7 @@ from bloodcell_lib.dataset import Dataset
 from bloodcell_lib.models import cost as costs
 from bloodcell_lib.protocols import Protocol
 from bloodcell_lib.records import Record
-from bloodcell_lib.training import Run, learning_rate
+from bloodcell_lib.training import Run
 
 PAPER_IMAGES = 7965  # that the paper trains on: four fifths of the archive's TRAIN
 GAP = 0.1  # between two accuracies, above which a lesson explains it
@@ -119,7 +119,7 @@ def cost(network: keras.Model, protocol: Protocol, data: Dataset) -> None:
         "training images": [f"{PAPER_IMAGES:,}", f"{images:,}"],
         "batch size": [full.batch_size, protocol.batch_size],
         "epochs": [full.epochs, protocol.epochs],
-        "learning rate": [f"{learning_rate(network, recipe):g}" for recipe in (full, protocol)],
+        "learning rate": [f"{models.card(network.name).rate(recipe):g}" for recipe in (full, protocol)],
         "multiply-adds": [f"{_work(network, *run):.1e}" for run in ((full, PAPER_IMAGES), (protocol, images))],
     }
     display(pd.DataFrame.from_dict(rows, "index", columns=["full run", "this run"]))

@@ -195,6 +195,8 @@ WHITE_CELLS = {
     "NEUTROPHIL": (neutrophil, (62, 90)),
 }
 CLASSES = tuple(WHITE_CELLS)
+COUNTS = {part: (count * COPIES[part],) * len(CLASSES) for part, count in PHOTOGRAPHS.items()}  # images of each class
+COUNTS["TEST_SIMPLE"] = (PHOTOGRAPHS["TEST"],) * len(CLASSES)
 
 
 # The photograph around it: drawn alike for every class, so that only the white cell tells the class.

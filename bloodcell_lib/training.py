@@ -221,11 +221,6 @@ class WithAuxiliary(Parallel):
         return super().compute_metrics(x, y, y_pred[0], sample_weight)
 
 
-def learning_rate(network: keras.Model, protocol: Protocol) -> float:
-    """Return the protocol's rate, or that of the network's card where the protocol leaves it open."""
-    return protocol.learning_rate or models.card(network.name).learning_rate
-
-
 def optimizer(network: keras.Model, protocol: Protocol, images: int) -> keras.optimizers.Optimizer:
     """Return Adam at the protocol's rate, constant or lowered to zero along a cosine over so many training images.
 
@@ -233,13 +228,13 @@ def optimizer(network: keras.Model, protocol: Protocol, images: int) -> keras.op
     SqueezeNet needs it at 1e-3. Kernels decay, biases and the scales and shifts of batch normalisation do not. Source:
     Loshchilov & Hutter 2019, Decoupled Weight Decay Regularization.
     """
-    rate, decay = learning_rate(network, protocol), protocol.weight_decay
+    rate, decay = models.card(network.name).rate(protocol), protocol.weight_decay
     if protocol.schedule != "constant":
         epoch = -(-images // protocol.batch_size)  # steps
         steps = protocol.epochs * epoch
         warm = min(epoch, steps // 2) if protocol.schedule == "warmup" else 0
-        first, target = (0.0, rate) if warm else (rate, None)
-        rate = keras.optimizers.schedules.CosineDecay(first, steps - warm, warmup_target=target, warmup_steps=warm)
+        rising = {"warmup_target": rate, "warmup_steps": warm} if warm else {}
+        rate = keras.optimizers.schedules.CosineDecay(0.0 if warm else rate, steps - warm, **rising)
     adam = FineTuning(models.head(network), rate, decay) if protocol.weights else backend.Adam(rate, weight_decay=decay)
     adam.exclude_from_weight_decay([v for v in network.trainable_variables if len(v.shape) == 1])
     return adam
@@ -379,7 +374,7 @@ class State(keras.callbacks.Callback):
             self.path.unlink(missing_ok=True)
             raise ValueError(
                 f"{self.run.name}: the loss became NaN in epoch {len(self.history['loss'])}. Lower LEARNING_RATE, "
-                f"which is {learning_rate(self.network, self.run.protocol):g}."
+                f"which is {models.card(self.network.name).rate(self.run.protocol):g}."
             )
         self.network.set_weights(self.best)
         best = records.best_epoch(self.history)

@@ -83,10 +83,10 @@ def test_what_a_loader_needs():
     assert found.data == {"image_size": (120, 160), "split": "image", "limit": 8, "frame": "cell"}
 
 
-def test_the_whole_image_is_taken_unless_the_cell_is_asked_for():
-    assert {name for name, protocol in protocols.PROTOCOLS.items() if protocol.frame == "cell"} == {"grouped"}
-    assert protocols.get("quick", frame="slide").label == "quick"
-    assert protocols.get("quick", frame="cell").label == "quick-frame=cell"
+def test_the_paper_alone_takes_the_whole_image():
+    assert {name for name, protocol in protocols.PROTOCOLS.items() if protocol.frame == "slide"} == {"paper"}
+    assert protocols.get("paper", frame="slide").label == "paper"
+    assert protocols.get("paper", frame="cell").label == "paper-frame=cell"
 
 
 def test_the_whole_image_has_as_many_pixels_as_the_window():

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from bloodcell_lib.backend import keras
+from bloodcell_lib.protocols import Protocol
 
 Builder = Callable[..., keras.Model]
 Heads = Callable[[keras.Model], list[keras.KerasTensor]]
@@ -53,6 +54,10 @@ class Card:
     lesson: int | None = None
     table1: dict[str, float] | None = None
     expected: Expected = Expected()
+
+    def rate(self, protocol: Protocol) -> float:
+        """Return Adam's learning rate by a protocol, which may leave it to the card."""
+        return protocol.learning_rate or self.learning_rate
 
 
 class _Network(NamedTuple):
