@@ -109,7 +109,8 @@ def network(stages: list) -> Figure:
     widths = [0.12 + 0.07 * np.log2(shape[-1]) for shape in shapes]
     colours = [PALETTE[0 if len(shape) == 3 else 4] for shape in shapes]
     maps = axis.bar(range(len(stages)), heights, widths, -heights / 2, color=colours, alpha=0.75)
-    axis.bar_label(maps, ["×".join(map(str, shape)) for shape in shapes], padding=4, fontsize=8, rotation=60 * crowded)
+    labels = ["×".join(map(str, shape[:-1])) + f"\n{shape[-1]}" for shape in shapes]
+    axis.bar_label(maps, labels, padding=4, fontsize=8)
     axis.set(ylim=(-0.55, 0.95))
     axis.axis("off")
     shares = pd.DataFrame(stages, columns=["stage", "shape", "weights", "multiply-adds"]).set_index("stage").iloc[:, 1:]

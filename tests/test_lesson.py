@@ -112,7 +112,7 @@ def test_the_curves_are_read(finished, shown):
     slow = replace(run, history=run.history | {"seconds": [600.0, 600.0, 600.0]})
     lesson.training(slow)
     times = lesson._times(run.network, RECIPE, 32)
-    assert "took 600.0 seconds" in shown[1] and f"about {30 * times:,.0f} minutes" in shown[1]
+    assert "took 600.0 seconds" in shown[1] and f"about {30 * times / 60 / 24:,.0f} days" in shown[1]
 
 
 def test_a_report_shows_all_that_a_record_says(finished, shown):
