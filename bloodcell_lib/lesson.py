@@ -141,11 +141,11 @@ def training(run: Run) -> None:
     seconds, best = np.median(history["seconds"]), history["val_accuracy"][run.best_epoch - 1]
     train, validation, test = (_percent(history[f"{part}accuracy"][-1]) for part in ("", "val_", "test_"))
     hours = seconds * epochs * _times(run.network, run.protocol, run.sizes["train"]) / 3600
-    full = f"{hours / 24:,.0f} days" if hours > 48 else f"{hours:.0f} hours" if hours > 2 else f"{60 * hours:.0f} minutes"
+    size, unit = (hours / 24, "days") if hours > 48 else (hours, "hours") if hours > 2 else (60 * hours, "minutes")
     _say(
         f"Validation accuracy was best in epoch {run.best_epoch} of {epochs}: {_percent(best)}. After the last epoch, "
         f"accuracy was {train} on train, {validation} on validation and {test} on test. An epoch took {seconds:.1f} "
-        f"seconds. At this rate the full run takes about {full} on this machine."
+        f"seconds. At this rate the full run takes about {size:,.0f} {unit} on this machine."
     )
 
 

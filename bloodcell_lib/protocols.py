@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import Any
 
-SCHEDULES = ("constant", "cosine", "warmup")  # the last rises during the first epoch, then falls as a cosine
+SCHEDULES = ("constant", "warmup")  # the second rises during the first epoch, then falls along a cosine to zero
 AUGMENTATIONS = ("flip", "rotate", "turn", "zoom", "shift", "stain")
 
 

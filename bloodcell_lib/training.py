@@ -222,7 +222,7 @@ class WithAuxiliary(Parallel):
 
 
 def optimizer(network: keras.Model, protocol: Protocol, images: int) -> keras.optimizers.Optimizer:
-    """Return Adam at the protocol's rate, constant or lowered to zero along a cosine over so many training images.
+    """Return Adam at the protocol's rate, constant, or with a warm-up and then a cosine to zero over so many images.
 
     A warm-up raises it from zero during the first epoch, or the first half of one epoch: without batch normalisation,
     SqueezeNet needs it at 1e-3. Kernels decay, biases and the scales and shifts of batch normalisation do not. Source:
@@ -230,11 +230,9 @@ def optimizer(network: keras.Model, protocol: Protocol, images: int) -> keras.op
     """
     rate, decay = models.card(network.name).rate(protocol), protocol.weight_decay
     if protocol.schedule != "constant":
-        epoch = -(-images // protocol.batch_size)  # steps
-        steps = protocol.epochs * epoch
-        warm = min(epoch, steps // 2) if protocol.schedule == "warmup" else 0
-        rising = {"warmup_target": rate, "warmup_steps": warm} if warm else {}
-        rate = keras.optimizers.schedules.CosineDecay(0.0 if warm else rate, steps - warm, **rising)
+        steps = protocol.epochs * (epoch := -(-images // protocol.batch_size))
+        warm = min(epoch, steps // 2)
+        rate = keras.optimizers.schedules.CosineDecay(0.0, steps - warm, warmup_target=rate, warmup_steps=warm)
     adam = FineTuning(models.head(network), rate, decay) if protocol.weights else backend.Adam(rate, weight_decay=decay)
     adam.exclude_from_weight_decay([v for v in network.trainable_variables if len(v.shape) == 1])
     return adam

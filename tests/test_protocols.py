@@ -113,7 +113,7 @@ def test_the_whole_image_has_as_many_pixels_as_the_window():
         ("quick", {"IMAGE_SIZE": (64,)}, "64"),
         ("quick", {"IMAGE_SIZE": "60x0"}, "0"),
         ("quick", {"SPLIT": "paper"}, "split='paper'"),
-        ("quick", {"SCHEDULE": "step"}, "constant or cosine"),
+        ("quick", {"SCHEDULE": "step"}, "constant or warmup"),
         ("quick", {"AUGMENTATION": "blur"}, "blur.*flip.rotate"),
         ("quick", {"WEIGHTS": "noise"}, "noise.*imagenet"),
         ("quick", {"FRAME": "crop"}, "frame='crop'.*slide or cell"),
