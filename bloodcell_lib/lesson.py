@@ -210,7 +210,7 @@ def confusions(record: Record) -> None:
     plots.show(plots.confusions(matrices, record.dataset["classes"]), f"Confusion matrices. {correct}.")
     errors = matrices["test"] * (1 - np.eye(len(matrices["test"]), dtype=int))
     true, predicted = (record.dataset["classes"][n].lower() for n in np.unravel_index(errors.argmax(), errors.shape))
-    most = f"The most frequent confusion on test: {true} predicted as {predicted}, {errors.max()} times."
+    most = f"The most frequent confusion on test: {true} predicted as {predicted} (images: {errors.max()})."
     _say(f"Correct predictions are on the diagonal. {most if errors.any() else 'Nothing is confused on test.'}")
 
 

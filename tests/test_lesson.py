@@ -209,7 +209,7 @@ def test_the_most_frequent_confusion_is_named(finished, shown):
     matrix[1, 3], matrix[1, 0] = 6, 1
     for confusion in (matrix, np.diag([12] * 4)):
         lesson.confusions(replace(record, test=record.test | {"confusion": confusion.tolist()}))
-    assert "lymphocyte predicted as neutrophil, 6 times" in shown[1] and "Nothing is confused" in shown[3]
+    assert "lymphocyte predicted as neutrophil (images: 6)" in shown[1] and "Nothing is confused" in shown[3]
 
 
 def test_nothing_of_the_paper_is_shown_of_a_network_that_it_lacks(finished, shown, monkeypatch):
