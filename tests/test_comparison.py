@@ -58,7 +58,8 @@ def test_conditions_show_every_knob_and_every_machine(found):
     table = comparison.conditions(found)["all 3 runs"]
     knobs = {name.replace("_", " ") for name in found[0].settings} - {"name"}
     assert knobs <= set(table.index) and table["protocol"] == "quick" and table["split"] == "image"
-    assert table["learning rate"] == "0.001" and table["augmentation"] == "none" and table["image size"] == "75, 100"
+    assert table["learning rate"] == "of each network's card" and table["image size"] == "75, 75"
+    assert table["augmentation"] == "none"
     assert table["machine"] == "one machine" and table["backend"] == "jax 1.0"
     other = record(found[0].folder, device="another")
     assert comparison.conditions([*found, other])["all 4 runs"]["machine"] == "one machine, another"

@@ -12,7 +12,7 @@ from IPython.display import Markdown
 from bloodcell_lib import dataset, images, lesson, metrics, models, plots, protocols, training
 
 SIZE = (24, 32)
-RECIPE = protocols.get("quick", image_size=SIZE, epochs=3, batch_size=16, limit=32)
+RECIPE = protocols.get("quick", image_size=SIZE, epochs=3, batch_size=16, limit=32, frame="slide")
 
 
 @pytest.fixture(scope="module")

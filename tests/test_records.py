@@ -27,11 +27,12 @@ def test_written_and_read_again(tmp_path):
 
 
 def test_a_record_from_before_there_was_a_knob_has_its_default(tmp_path):
-    path = made.record(tmp_path).write()
+    record = made.record(tmp_path, protocol=protocols.get("paper", epochs=2))
+    path = record.write()
     content = json.loads(path.read_text())
     del content["checksum"], content["settings"]["frame"]
     path.write_text(json.dumps(content))
-    assert Record.read(path).settings["frame"] == "slide" and Record.read(path).identity == made.record("").identity
+    assert Record.read(path).settings["frame"] == "slide" and Record.read(path).identity == record.identity
 
 
 def test_a_record_from_before_train_was_evaluated_is_read_and_written_again(tmp_path):
