@@ -8,7 +8,10 @@ from collections import Counter
 
 from bloodcell_lib import __version__
 
-DATA_HELP = "a zip, a folder, or the name of a known set (default: BLOODCELL_DATA, a downloaded archive, the sample)"
+DATA_HELP = (
+    "a zip, a folder, a table, an .npz, or the name of a known set "
+    "(default: BLOODCELL_DATA, a downloaded archive, the sample)"
+)
 MOST_SEEDS = 1000
 INTERRUPTED = 130  # as shells have it: 128, and the number of SIGINT
 
@@ -54,8 +57,12 @@ def data(options: argparse.Namespace) -> int:
     print(f"photographs behind them: {len(photos) or f'unknown: {index.why_no_photos}'}")
     if photos:
         print(f"different scenes: {len({index.scenes.get(photo, photo) for photo in photos})}")
-    print(f"fingerprint: {index.fingerprint}")
-    return 0
+    print("\n".join([*index.notes, f"fingerprint: {index.fingerprint}"]))
+    if not options.check:
+        return 0
+    wrong = dataset.check(index)
+    print("\n".join([*wrong, f"{len(wrong):,} of {len(index.entries):,} images cannot be used."]))
+    return 1 if wrong else 0
 
 
 def run(options: argparse.Namespace) -> int:
@@ -131,6 +138,7 @@ def _parser() -> argparse.ArgumentParser:
 
     one = commands.add_parser("data", help="say what the data are; draw or download them if need be")
     one.add_argument("--data", help=DATA_HELP)
+    one.add_argument("--check", action="store_true", help="also decode every image, and name those that cannot be used")
     one.set_defaults(command=data)
 
     one = commands.add_parser("run", help="execute notebooks headless, skipping what is done; end with the table")
