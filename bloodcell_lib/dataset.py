@@ -119,25 +119,22 @@ class Index:
     @property
     def notes(self) -> tuple[str, ...]:
         """Sentences on what a reader must know: files not used, copies, photographs on two sides."""
-        sides = [
-            {self.photos.get(entry.key, "") for entry in self.entries if (entry.split == "TEST") == of_test}
-            for of_test in (True, False)
-            if "" not in {entry.split for entry in self.entries}
-        ]
-        both = sorted(set.intersection(*sides) - {""}) if sides else []
+        sides: dict[str, set[str]] = {"TEST": set(), "TRAIN": set()}
+        for entry in self.entries:
+            sides.get(entry.split.replace("VALIDATION", "TRAIN"), set()).add(self.photos.get(entry.key, ""))
+        both = sorted(sides["TEST"] & sides["TRAIN"] - {""})
         own = {entry.split for entry in self.entries} >= {"VALIDATION"}
+        groups = sorted({entry.group for entry in self.entries if self.photos.get(entry.key, "") == entry.group != ""})
         said = {
             f"Not used: {layouts.told(self.unused)}.": bool(self.unused),
+            f"Groups above the classes count as photographs: {len(groups):,}, such as {some(groups, 2)}.": bool(groups),
             "The set has a validation part of its own, which is used as it is.": own,
-            f"Photographs behind both TEST and another part: {len(both):,}, such as {some(both, 2)}.": bool(both),
+            f"Photographs behind both TRAIN and TEST: {len(both):,}, such as {some(both, 2)}.": bool(both),
         }
-        for what, of in (
-            ("", lambda e: e.path),
-            (", in two parts", lambda e: e.split),
-            (" under two classes", lambda e: e.label),
-        ):
-            found = [same for same in self.copies if len({*map(of, same)}) > 1]
-            said[f"The same file{what}: {len(found):,} times, such as {_listed(found[:1])}."] = bool(found)
+        ways = {"more than once": "path", "under two classes": "label", "in two parts": "split"}
+        for what, of in ways.items():
+            found = [same for same in self.copies if len({getattr(entry, of) for entry in same}) > 1]
+            said[f"The same file is there {what}: {len(found):,}, such as {_listed(found[:1])}."] = bool(found)
         return tuple(sentence for sentence, applies in said.items() if applies)
 
 

@@ -529,6 +529,89 @@ def test_two_photographs_for_one_image_are_refused(own_folder):
         load(own_folder)
 
 
+def test_a_table_of_photographs_may_write_parts_and_classes_in_any_case(own_folder):
+    provenance(own_folder)
+    table = own_folder / "provenance.csv"
+    table.write_text(table.read_text().replace("TRAIN,MONO", "train, Mono").replace("TEST,EOS", "testing,eos"))
+    assert load(own_folder, "photo").sizes == {"train": 32, "validation": 8, "test": 40}
+
+
+def test_a_photograph_on_both_sides_is_told_and_not_tested_on(own_folder):
+    provenance(own_folder)
+    table = own_folder / "provenance.csv"
+    table.write_text(table.read_text().replace(",TEST-", ",TRAIN-"))
+    told = "Photographs behind both TRAIN and TEST: 20, such as TRAIN-EOSINOPHIL-0, "
+    assert any(note.startswith(told) for note in load(own_folder).notes)
+    with pytest.raises(DatasetError, match="photographs: 20 are on two sides .* TRAIN-EOSINOPHIL-0.*fold:K/N"):
+        load(own_folder, "photo")
+    pooled = load(own_folder, "fold:1/5")
+    assert not set(pooled.train.photos) & set(pooled.test.photos)
+
+
+def test_groups_of_several_classes_stay_whole(tmp_path):
+    for n in range(10):
+        make_set(tmp_path / f"set/patient_{n}", splits=("",), classes=("all", "hem"), each=2)
+        for path in sorted((tmp_path / f"set/patient_{n}").rglob("*.jpg")):
+            picture(hash((n, path.parent.name, path.name)) % 10**6).save(path)
+    data = load(tmp_path / "set", "photo")
+    sides = [set(getattr(data, part).photos) for part in ("train", "validation", "test")]
+    assert [len(side) for side in sides] == [6, 2, 2] and len(set.union(*sides)) == 10
+    assert [np.bincount(getattr(data, part).labels).tolist() for part in data.sizes] == [[12, 12], [4, 4], [4, 4]]
+    assert "Groups above the classes count as photographs: 10, such as patient_0, patient_1 and 8 more." in data.notes
+
+
+def copy(folder: Path, start: str, end: str) -> None:
+    (folder / end).write_bytes((folder / start).read_bytes())
+
+
+def test_a_file_that_is_there_twice_is_told_and_not_tested_on(own_folder, monkeypatch):
+    assert not any("same file" in note for note in dataset.describe(own_folder).notes)
+    copy(own_folder, "TRAIN/MONOCYTE/cell 1.jpg", "TRAIN/NEUTROPHIL/again.jpg")
+    found = load(own_folder)
+    for told in (
+        "The same file is there more than once: 1, such as",
+        "The same file is there under two classes: 1, such as",
+    ):
+        assert any(note.startswith(told) and "NEUTROPHIL/again.jpg" in note for note in found.notes)
+    copy(own_folder, "TRAIN/MONOCYTE/cell 1.jpg", "TEST/MONOCYTE/again.jpg")
+    assert any("The same file is there in two parts: 1, such as" in note for note in dataset.describe(own_folder).notes)
+    with pytest.raises(DatasetError, match=r"own: 1 files are both trained and tested on.*BLOODCELL_COPIES=allowed"):
+        load(own_folder)
+    monkeypatch.setenv(dataset.COPIES, "allowed")
+    assert len(load(own_folder).test) == 41
+
+
+def test_a_class_that_a_part_lacks_is_told(tmp_path):
+    folder = make_set(tmp_path / "set", splits=("",), classes=("a", "b"), each=20)
+    for i in range(2, 20):
+        (folder / f"b/cell {i}.jpg").unlink()
+    assert "No image of b is in test." in load(folder).notes
+    make_set(tmp_path / "parts", classes=("a", "b", "c"))
+    for path in (tmp_path / "parts/TEST/c").iterdir():
+        path.unlink()
+    (tmp_path / "parts/TEST/c").rmdir()
+    assert "No image of c is in test." in load(tmp_path / "parts").notes
+
+
+def test_a_file_is_read_for_its_checksum_when_it_changed(own_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("BLOODCELL_CACHE", str(tmp_path / "cache"))
+    before, read = dataset.describe(own_folder), []
+    assert not list(tmp_path.glob("cache/checksums-*"))  # files that were changed just now may change again
+    monkeypatch.setattr(dataset, "SETTLED", 0)
+    dataset.describe(own_folder)
+    whole = sources.Source.read
+    monkeypatch.setattr(sources.Source, "read", lambda self, path: read.append(path) or whole(self, path))
+    assert dataset.describe(own_folder).fingerprint == before.fingerprint and read == []
+    changed, size = own_folder / "TEST/MONOCYTE/cell 3.jpg", None
+    size = changed.stat()
+    changed.write_bytes(flipped(changed.read_bytes(), 8 * 200))
+    os.utime(changed, ns=(size.st_atime_ns, size.st_mtime_ns))  # as a copy that keeps times does
+    assert dataset.describe(own_folder).fingerprint != before.fingerprint and read == ["TEST/MONOCYTE/cell 3.jpg"]
+    (kept,) = tmp_path.glob("cache/checksums-*")
+    kept.write_bytes(flipped(kept.read_bytes(), 8 * 300))
+    assert dataset.describe(own_folder).entries and len(read) == 81
+
+
 def test_a_split_by_photograph_is_refused_without_provenance(own_folder):
     with pytest.raises(DatasetError, match=r"provenance\.csv"):
         load(own_folder, "photo")
@@ -755,6 +838,17 @@ def test_a_table_that_cannot_be_read_is_named(own_folder, table, message):
     (own_folder / "provenance.csv").write_bytes(table if isinstance(table, bytes) else table.encode())
     with pytest.raises(DatasetError, match=rf"own/provenance\.csv: .*{message}.*split,class,file,photograph"):
         load(own_folder)
+
+
+@pytest.mark.parametrize("head", ["filename,label", "Image,Category"])
+def test_any_table_may_be_called_labels(own_folder, head):
+    (own_folder / "labels.csv").write_text(f"{head}\ncell 0.jpg,MONOCYTE\n")
+    assert dataset.photographs(own_folder, "MONOCYTE") == []
+    (own_folder / "JPEGImages").mkdir()
+    picture(0).save(own_folder / "JPEGImages/BloodImage_00007.jpg")
+    (own_folder / "BloodImage_00007.xml").write_text("<annotation/>")
+    (own_folder / "labels.csv").write_text(f"{head}\n7,MONOCYTE\nx,MONOCYTE\n")
+    assert len(dataset.photographs(own_folder, "MONOCYTE")) == (head == "Image,Category")
 
 
 # The real archive

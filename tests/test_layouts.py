@@ -3,12 +3,13 @@
 import os
 import zipfile
 from collections import Counter
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import make_set
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from bloodcell_lib import dataset, layouts, sources
@@ -233,17 +234,43 @@ def test_other_arrays_are_refused_in_words_that_help(tmp_path, changed):
 # Any tree
 
 
-NAMES = st.sampled_from(
-    ["a", "Blast", "neutrophil", "x y", "übrig", "masks", "fold_1", "fold_2", "train", "Val", "test"]
-)
+NAMES = st.sampled_from(["a", "Blast", "neutrophil", "x y", "ü", "masks", "fold_1", "fold_2", "train", "Val", "test"])
 FOLDERS = st.lists(NAMES, max_size=4).map("/".join)
 FILES = st.sampled_from(["1.jpg", "2.PNG", "3.webp", "4.jfif", ".5.jpg", "6.heic", "7", "notes.txt", "provenance.txt"])
-TREES = st.lists(st.tuples(FOLDERS, FILES).map(lambda pair: "/".join(filter(None, pair))), min_size=4, max_size=40)
+PATHS = st.tuples(FOLDERS, FILES).map(lambda pair: "/".join(filter(None, pair)))
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@st.composite
+def sound(draw) -> dict[str, tuple[str, str, str]]:
+    """A tree that can be understood: path to part, class and group."""
+    top = draw(st.sampled_from(["", "set/", "x y/inner/"]))
+    parts = draw(st.sampled_from([("",), ("train", "test"), ("Training", "VALID", "TEST")]))
+    groups = draw(st.sampled_from([("",), ("fold_1", "fold_2", "fold_3"), ("2018", "2019")]))
+    classes = draw(st.lists(st.sampled_from(["a", "Blast", "neutrophil", "ü b", "ig"]), min_size=2, unique=True))
+    below = draw(st.sampled_from([("",), ("", "slide_1"), ("", "x", "y/z")]))
+    files = draw(st.sets(st.sampled_from(["1.jpg", "2.PNG", "3.webp", "4.jfif", "ü.tif"]), min_size=1))
+    return {
+        top + "/".join(filter(None, place)): (layouts.part_of(place[0]), layouts.label_of(place[2]), place[1])
+        for place in product(parts, groups, classes, below, sorted(files))
+    }
+
+
+@settings(max_examples=60, deadline=None)
+@given(expected=sound())
+def test_any_sound_tree_is_understood(tmp_path_factory, expected):
+    assert found(tree(tmp_path_factory.mktemp("any"), *expected)) == expected
+
+
+TREES = st.one_of(
+    st.lists(PATHS, min_size=2, max_size=30),
+    st.tuples(sound(), st.lists(PATHS, max_size=6)).map(lambda t: [*t[0], *t[1]]),
+)
+
+
+@settings(max_examples=150, deadline=None)
 @given(paths=TREES.map(lambda paths: sorted(set(paths))), order=st.randoms(use_true_random=False))
 def test_any_tree_is_read_whole_or_refused(tmp_path_factory, paths, order):
+    assume(not any(f"{path}/" in other for path in paths for other in paths))  # "7" as a file and a folder
     root = tree(tmp_path_factory.mktemp("any") / "set", *paths)
     shuffled, walk = paths[:], os.walk
     order.shuffle(shuffled)

@@ -79,14 +79,15 @@ def run(options: argparse.Namespace) -> int:
     made = [records.Record.read(job.record) for job in jobs if job.record and job.is_trained and job not in failed]
     if made:
         print(f"\n{tables.text(tables.runs(made))}")
+    apt = [job for job in jobs if not job.unfit]
     print(
-        f"\n{len(outcomes) - len(failed)} of {len(outcomes)} notebooks executed; their copies and records are in "
+        f"\n{len(apt) - len(failed)} of {len(apt)} notebooks executed; their copies and records are in "
         f"{jobs[0].output.parent}"
     )
     if options.pages:
         from bloodcell_lib.command import pages  # slow to import
 
-        copies = [(job.notebook.name, job.output) for job in jobs]
+        copies = [(job.notebook.name, job.output) for job in apt]
         print(f"Their pages begin at {pages.write_all(copies, jobs[0].output.parent / 'pages')}")
     return 1 if failed else 0
 

@@ -255,7 +255,7 @@ def against(found: list[Record], every: list[Record] | None = None, cost: str = 
 
 def per_class(found: list[Record]) -> pd.DataFrame:
     """Return recall, precision and F1 on test as fractions, a row per network; columns (metric, class)."""
-    rows = {r.model: np.concatenate([r.test["per_class"][what.lower()] for what in SCORES]) for r in found}
+    rows = {r.model: np.array([r.test["per_class"][what.lower()] for what in SCORES], float).ravel() for r in found}
     return pd.DataFrame.from_dict(rows, "index", columns=pd.MultiIndex.from_product([SCORES, _classes(found[0])]))
 
 
