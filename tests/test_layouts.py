@@ -1,6 +1,7 @@
 """Layouts: every file of a set is an image of a part and class, or it is named as not used."""
 
 import os
+import re
 import zipfile
 from collections import Counter
 from itertools import product
@@ -12,7 +13,7 @@ from conftest import make_set
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from bloodcell_lib import dataset, layouts, sources
+from bloodcell_lib import dataset, images, layouts, sources
 from bloodcell_lib.dataset import DatasetError
 
 
@@ -229,6 +230,45 @@ def test_other_arrays_are_refused_in_words_that_help(tmp_path, changed):
     np.savez(tmp_path / "any.npz", x=np.zeros(3))
     with pytest.raises(DatasetError, match=r"this \.npz has x\. Expected MedMNIST's arrays"):
         found(tmp_path / "any.npz")
+
+
+# What the dataset card says
+
+
+CARD = (Path(__file__).parents[1] / "data/README.md").read_text(encoding="utf-8").partition("## What can be read")[2]
+GROUPS = [f"patient_{n}/{label}" for n in (1, 2) for label in "ab"]
+LAYOUTS = {
+    "`CLASS/*`": ("a", "b"),
+    "`TRAIN/CLASS/*` `TEST/CLASS/*`": ("x/Training/a", "x/Training/b", "x/test_data/a", "x/test_data/b"),
+    "`train/CLASS/*` `val/CLASS/*` `test/CLASS/*`": [
+        f"{p}/{label}" for p in ("train", "val", "test") for label in "ab"
+    ],
+    "`CLASS/TRAIN/*` `CLASS/TEST/*`": ("a/TRAIN", "a/TEST", "b/TRAIN", "b/TEST"),
+    "`patient_1/CLASS/*` `patient_2/CLASS/*`": GROUPS,
+    "`CLASS/slide_1/*` `CLASS/slide_2/*`": ("a/slide_1", "a/slide_2", "b/slide_1", "b/slide_3/x"),
+}
+
+
+def test_the_card_says_what_is_read(tmp_path):
+    rows = dict(line.strip("| ").split(" | ", 1) for line in CARD.splitlines() if re.match(r"\| (`|at|endings)", line))
+    assert re.findall(r"`(.+?)`", rows.pop("endings")) == list(layouts.ENDINGS)
+    assert rows.pop("at most") == f"{images.MAX_PIXELS // 10**6} megapixels and {sources.MAX_BYTES // 2**20} MiB a file"
+    table_row, arrays_row = list(rows)[-2:]
+    assert list(rows)[:-2] == list(LAYOUTS)
+    for number, (row, folders) in enumerate(LAYOUTS.items()):
+        names = found(tree(tmp_path / str(number), *(f"{folder}/{n}.jpg" for folder in folders for n in "12")))
+        assert len(names) == 2 * len(folders) and {label for _, label, _ in names.values()} == {"a", "b"}
+        assert ({part for part, *_ in names.values()} == {""}) == (
+            "/TRAIN" not in row.upper() and "TRAIN/" not in row.upper()
+        )
+        assert {group for *_, group in names.values()} == ({"patient_1", "patient_2"} if "patient" in row else {""})
+    tree(tmp_path, "1.jpg", "2.jpg")
+    head = re.findall(r"`([\w,]+)`", table_row)[-1]
+    given = table(tmp_path, head, "1.jpg,a,g,train", "2.jpg,b,g,test")
+    with pytest.raises(DatasetError, match="TRAIN has no images of class b"):
+        found(given)
+    assert set(head.split(",")) == set(sources.COLUMNS)
+    assert set(re.findall(r"`(\w+_)", arrays_row + rows[arrays_row])) <= {"train_", "val_", "test_"}
 
 
 # Any tree
