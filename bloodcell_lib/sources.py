@@ -4,7 +4,6 @@ What a file is decides whether a fault in it matters: a fault of a file that is 
 path, and only who reads the file is told.
 """
 
-import csv
 import io
 import os
 import posixpath
@@ -17,21 +16,22 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import accumulate
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from bloodcell_lib import cards, images
-from bloodcell_lib.images import explaining, refuse
+from bloodcell_lib.images import explaining, refuse, some
 
 MAX_BYTES = 256 * 2**20  # of a file
 MAX_NAME, MAX_DEPTH = 4096, 50  # of a path in a zip: no file system takes longer ones
 UNREADABLE = zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, OSError
-COLUMNS = {  # of a table of images, and what else they are called
-    "path": ("path", "file", "filename", "image"),
-    "label": ("label", "class", "category"),
-    "group": ("group", "photograph", "patient", "slide"),
-    "split": ("split", "part"),
+COLUMNS = {  # what the columns of a table of images may be called
+    **dict.fromkeys(("path", "file", "filename", "image"), "path"),
+    **dict.fromkeys(("label", "class", "category"), "label"),
+    **dict.fromkeys(("group", "photograph", "patient", "slide"), "group"),
+    **dict.fromkeys(("split", "part"), "split"),
 }
 
 
@@ -194,42 +194,27 @@ def _fault(name: str, member: zipfile.ZipInfo, times: int) -> str:
 
 def _table(root: Path) -> Source:
     """List the images that a table names, by paths that begin in the table's folder."""
-    base = root.parent
-    head, rows = _rows(root)
-    first = {
-        name: next((head.index(other) for other in others if other in head), None) for name, others in COLUMNS.items()
-    }
+    base, text = root.parent, root.read_text(encoding="utf-8-sig")
+    comma = max(",;\t", key=text.partition("\n")[0].count)
+    options: Any = {"dtype": str, "keep_default_na": False, "index_col": False, "skip_blank_lines": False}
+    table = pd.read_csv(io.StringIO(text), sep=comma, engine="python", **options).fillna("")
+    table.columns = [COLUMNS.get(name.strip().lower(), name) for name in table.columns]
     want = "a table with the columns path,label, and group,split where they are known, as UTF-8 text"
-    lack = f"has the columns {','.join(head) or 'none'}. Expected {want}"
-    refuse(root, {lack: first["path"] is None or first["label"] is None})
-
-    def cell(row: list[str], name: str) -> str:
-        place = first[name]
-        return row[place].strip() if place is not None and place < len(row) else ""
-
-    named: dict[str, Name] = {}
-    for number, row in rows:
-        path, label = posixpath.normpath(cell(row, "path").replace("\\", "/")), cell(row, "label")
-        refuse(f"{root}, line {number}", {
-            f"has no path or no label. Expected {want}": "" in (cell(row, "path"), label),
-            f"names {path} again. Keep only the row that is meant": path in named,
-        })  # fmt: skip
-        named[path] = Name(label, cell(row, "group"), cell(row, "split"))
-    files = {path: _file(os.path.join(base, path)) for path in named}
-    gone = [path for path, file in files.items() if file.fault]
-    refuse(root, {f"{images.some(gone)}: not there. Expected files by paths that begin at {base}": bool(gone)})
+    lack = f"has the columns {','.join(table.columns) or 'none'}. Expected {want}"
+    refuse(root, {lack: not {"path", "label"} <= set(table.columns) or not table.columns.is_unique})
+    table = table.reindex(columns=["path", "label", "group", "split"], fill_value="").map(str.strip)
+    table = table[table.any(axis=1)]
+    blank = table.index[(table.path == "") | (table.label == "")] + 2  # lines, after the head
+    table["path"] = table.path.str.replace("\\", "/").map(posixpath.normpath)
+    files = {path: _file(os.path.join(base, path)) for path in table.path}
+    gone, twice = [path for path in files if files[path].fault], table.path[table.path.duplicated()].tolist()
+    refuse(root, {
+        f"line {some([*map(str, blank)])} has no path or no label. Expected {want}": len(blank) > 0,
+        f"names {some(twice)} more than once. Keep only the row that is meant": bool(twice),
+        f"{some(gone)}: not there. Expected files by paths that begin at {base}": bool(gone),
+    })  # fmt: skip
+    named = {path: Name(*names) for path, *names in table.itertuples(index=False)}
     return Source(root, files, set(), lambda path: open(base / path, "rb", buffering=0), named, base)
-
-
-def _rows(root: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """Read a table of text: its head in lower case, and its rows with the numbers of their lines."""
-    with open(root, encoding="utf-8-sig", newline="") as file:
-        text = file.read()
-    line = text.partition("\n")[0]
-    reader = csv.reader(io.StringIO(text), delimiter=max(",;\t", key=line.count), strict=True)
-    with explaining(root, "not readable", "Save it as text, its columns separated by commas", csv.Error):
-        head, *rows = [(reader.line_num, row) for row in reader if any(row)] or [(1, [])]
-    return [name.strip().lower() for name in head[1]], rows
 
 
 def _arrays(root: Path) -> Source:
@@ -237,13 +222,13 @@ def _arrays(root: Path) -> Source:
 
     An image is read as a file in the format PPM. All images of a part are in memory while it is read.
     """
-    headers, held, changed = _headers(root), np.load(root, allow_pickle=False), _file(str(root)).time
-    parts = [name.removesuffix("_images") for name in headers if name.endswith("_images")]
+    held, changed = np.load(root, allow_pickle=False), _file(str(root)).time
+    parts = [name.removesuffix("_images") for name in held.files if name.endswith("_images")]
     want = "MedMNIST's arrays of bytes: train_images (N, height, width[, 3]), train_labels (N, 1), val_images and so on"
-    refuse(root, {f"this .npz has {', '.join(headers) or 'nothing'}. Expected {want}": not parts})
+    refuse(root, {f"this .npz has {', '.join(held.files) or 'nothing'}. Expected {want}": not parts})
     named, files, array = {}, {}, cache(held.__getitem__)
     for part in parts:
-        (shape, kind), labels = headers[f"{part}_images"], held[f"{part}_labels"]
+        (shape, kind), labels = _header(held.zip.open(f"{part}_images.npy")), held[f"{part}_labels"]
         fits = kind == np.uint8 and (len(shape) == 3 or len(shape) == 4 and shape[-1] == 3)
         wrong = f"{part}_images is {kind} {shape}, {part}_labels {labels.dtype} {labels.shape}. Expected {want}"
         refuse(root, {wrong: not fits or not labels.size == len(labels) == shape[0]})
@@ -259,19 +244,11 @@ def _arrays(root: Path) -> Source:
     return Source(root, files, set(), read, named)
 
 
-def _headers(root: Path) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
-    """Return shape and type of each array, whose content is not read."""
-    found = {}
-    with zipfile.ZipFile(root) as file:
-        for name in file.namelist():
-            with file.open(name) as array:
-                version = np.lib.format.read_magic(array)
-                form = np.lib.format
-                shape, _, kind = (form.read_array_header_1_0 if version == (1, 0) else form.read_array_header_2_0)(
-                    array
-                )
-                found[name.removesuffix(".npy")] = shape, kind
-    return found
+def _header(array: IO[bytes]) -> tuple[tuple[int, ...], np.dtype]:
+    """Return shape and type of an array, whose content is not read."""
+    np.lib.format.read_magic(array)
+    shape, _, kind = np.lib.format.read_array_header_1_0(array)
+    return shape, kind
 
 
 def _ppm(pixels: np.ndarray) -> bytes:

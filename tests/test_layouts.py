@@ -180,13 +180,15 @@ def test_a_table_names_the_images(tmp_path, head, comma):
     ("rows", "message"),
     [
         (["name,kind", "1.jpg,a"], "has the columns name,kind. Expected a table with the columns path,label"),
-        (["path,label", "1.jpg,"], r"cells\.csv, line 2: has no path or no label"),
-        (["path,label", "1.jpg,a", "", "1.jpg,b"], r"cells\.csv, line 4: names 1\.jpg again"),
+        (["path,label", "1.jpg,", "", ",a"], r"cells\.csv: line 2, 4 has no path or no label"),
+        (["path,label", "1.jpg,a", "", "1.jpg,b"], r"cells\.csv: names 1\.jpg more than once"),
         (["path,label", "1.jpg,a", "gone.jpg,b", "lost.jpg,b"], r"gone\.jpg, lost\.jpg: not there"),
         (["path,label,split", "1.jpg,a,train", "2.jpg,b,holdout"], "the split holdout is unknown"),
         (["path,label,split", "1.jpg,a,train", "2.jpg,b,"], "some images have a split and some have none"),
-        (["path,label", '"1.jpg,a'], "not readable"),
+        (["path,label", '"1.jpg,a'], "cannot be read"),
         ([], "has the columns none"),
+        (["path,label", "1.jpg"], "line 2 has no path or no label"),
+        (["path,label,class", "1.jpg,a,b"], "has the columns path,label,label"),
     ],
 )
 def test_a_table_that_cannot_be_used_is_named(tmp_path, rows, message):
@@ -235,7 +237,7 @@ def test_other_arrays_are_refused_in_words_that_help(tmp_path, changed):
 # What the dataset card says
 
 
-CARD = (Path(__file__).parents[1] / "data/README.md").read_text(encoding="utf-8").partition("## What can be read")[2]
+CARD = re.split(r"^## ", (Path(__file__).parents[1] / "data/README.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
 GROUPS = [f"patient_{n}/{label}" for n in (1, 2) for label in "ab"]
 LAYOUTS = {
     "`CLASS/*`": ("a", "b"),
@@ -250,7 +252,9 @@ LAYOUTS = {
 
 
 def test_the_card_says_what_is_read(tmp_path):
-    rows = dict(line.strip("| ").split(" | ", 1) for line in CARD.splitlines() if re.match(r"\| (`|at|endings)", line))
+    rows = dict(
+        line.strip("| ").split(" | ", 1) for line in CARD[1].splitlines() if re.match(r"\| (`|at|endings)", line)
+    )
     assert re.findall(r"`(.+?)`", rows.pop("endings")) == list(layouts.ENDINGS)
     assert rows.pop("at most") == f"{images.MAX_PIXELS // 10**6} megapixels and {sources.MAX_BYTES // 2**20} MiB a file"
     table_row, arrays_row = list(rows)[-2:]
@@ -267,7 +271,7 @@ def test_the_card_says_what_is_read(tmp_path):
     given = table(tmp_path, head, "1.jpg,a,g,train", "2.jpg,b,g,test")
     with pytest.raises(DatasetError, match="TRAIN has no images of class b"):
         found(given)
-    assert set(head.split(",")) == set(sources.COLUMNS)
+    assert set(head.split(",")) == set(sources.COLUMNS.values())
     assert set(re.findall(r"`(\w+_)", arrays_row + rows[arrays_row])) <= {"train_", "val_", "test_"}
 
 
