@@ -149,19 +149,22 @@ def load(
     """Load a set; its images are decoded only the first time.
 
     Args:
-        data: a zip, a folder, the name of a known set (`cards.names()`), or "kaggle"; None looks at BLOODCELL_DATA,
-            then for a downloaded archive, then takes the drawn sample and says so.
+        data: a zip, a folder, a table of images, MedMNIST's .npz (all as data/README.md has it), the name of a known
+            set (`cards.names()`), or "kaggle"; None looks at BLOODCELL_DATA, then for a downloaded archive, then takes
+            the drawn sample and says so.
         image_size: height and width in pixels.
         split: "image", a random 80/20 split of TRAIN, stratified by class; "photo", the same by photograph: no
             photograph is on both sides, and no cell or field that was photographed twice. TEST stays as it is; in a
-            folder without TRAIN and TEST, a fifth of the images, or photographs, becomes TEST. "fold:K/N" pools
+            folder without TRAIN and TEST, a fifth of the images, or photographs, becomes TEST; a validation part of
+            its own is used as it is. "fold:K/N" pools
             TRAIN and TEST, and tests on the K-th of N shares of all photographs; "train:K/N" does so with TRAIN alone.
         seed: of the split, and of the choice made by `limit`.
         limit: at most this many images in each part, stratified by class.
         frame: "slide", the whole image, or "cell", a window around the white cell. See `images.window`.
 
     Raises:
-        DatasetError: the data, the split, the limit or the frame cannot be used.
+        DatasetError: the data, the split, the limit or the frame cannot be used; or the same file would be trained and
+            tested on, and BLOODCELL_COPIES is not "allowed".
     """
     checked = _check_arguments(seed, image_size=image_size, split=split, limit=limit, frame=frame)
     index = describe(data)

@@ -53,11 +53,9 @@ def entries(source: Source) -> tuple[list[Entry], dict[str, list[str]]]:
         key = "/".join(filter(None, (name.part, name.label, rest)))
         file = source.files[path]
         found.append(Entry(key, path, name.part, name.label, file.size, file.crc, name.group))
-    endings = f"({', '.join(ENDINGS)}). Not used: {told(unused)}"
-    layout = (
-        f"TRAIN/CLASS/* and TEST/CLASS/*, or CLASS/*, at any depth, or a table with the columns path,label {endings}"
-    )
-    refuse(source.root, {f"no image found in a class folder. Expected {layout}": not found})
+    layout = f"CLASS/*, or TRAIN/CLASS/* and TEST/CLASS/*, at any depth ({', '.join(ENDINGS)}), or a table (.csv)"
+    none = f"no image found in a class folder. Expected {layout}. Not used: {told(unused)}"
+    refuse(source.root, {none: not found})
     _check_files(source, found)
     _check_classes(source, found)
     return sorted(found, key=lambda entry: entry.key), {what: sorted(paths) for what, paths in unused.items()}
@@ -66,7 +64,7 @@ def entries(source: Source) -> tuple[list[Entry], dict[str, list[str]]]:
 def told(unused: dict[str, list[str]]) -> str:
     """Say what is not used: how many files of each kind, with an example."""
     kinds = sorted(unused.items(), key=lambda item: (-len(item[1]), item[0]))
-    return "; ".join(f"{len(paths):,} {what}, such as {min(paths)}" for what, paths in kinds) or "nothing"
+    return "; ".join(f"{what} ({len(paths):,}), such as {min(paths)}" for what, paths in kinds) or "nothing"
 
 
 def part_of(name: str) -> str:
@@ -163,7 +161,9 @@ def _level(root: object, folders: Collection[tuple[str, ...]]) -> tuple[list[int
     level = 0
     while True:
         deeper = [each[level:] for each in folders if len(each) > level]
-        below = {each[0]: {other[1] for other in deeper if other[0] == each[0] and len(other) > 1} for each in deeper}
+        below: dict[str, set[str]] = {each[0]: set() for each in deeper}
+        for each in deeper:
+            below[each[0]].update(each[1:2])
         if not any(below.values()):
             return groups, level
         if len(below) > 1:
@@ -188,9 +188,7 @@ def _are_groups(root: object, below: dict[str, set[str]], direct: set[str]) -> b
     if numbered[0] and (not repeats or len(first) != len(inner)):
         return repeats and len(inner) < len(first)
     either = f"the classes may be {some(sorted(first), 5)}, or {some(sorted(inner), 5)} below them"
-    advice = (
-        "Give the path of the folder of classes, name the folders of patients or slides patient_1, slide_1 and so on"
-    )
+    advice = "Give the path of the folder of classes, name folders of patients or slides patient_1, slide_1 and so on"
     raise DatasetError(f"{root}: {either}. {advice}, or give a table (.csv) with the columns path,label,group.")
 
 
@@ -202,7 +200,8 @@ def _check_places(source: Source, places: Iterable[tuple]) -> None:
         twice = f"images lie in two places, {found.get((part, group, label))} and {place}. Give one class one folder"
         refuse(source.root, {twice: (part, group, label) in found})
         found[part, group, label] = place
-    filled = {"/".join(parts[:n]) for parts in _seen(source) for n in range(1, len(parts))}
+    seen = (path.split("/") for path in source.files if _no_candidate(path) != HIDDEN)
+    filled = {"/".join(parts[:n]) for parts in seen for n in range(1, len(parts))}
     labels = {(part, label) for part, _, label in found}
     parts = {posixpath.dirname(place): part for (part, _, _), place in found.items()}
     for folder in sorted(source.folders - filled):
@@ -211,10 +210,6 @@ def _check_places(source: Source, places: Iterable[tuple]) -> None:
         empty = not beside and (part, label_of(name)) not in labels
         fault = f"has no images of class {label_of(name)}: {folder} is empty. Add its images, or remove the folder"
         refuse(source.root, {f"{part or 'the folder'} {fault}": empty})
-
-
-def _seen(source: Source) -> Iterable[list[str]]:
-    return (path.split("/") for path in source.files if _no_candidate(path) != HIDDEN)
 
 
 def _check_files(source: Source, found: list[Entry]) -> None:
@@ -232,9 +227,7 @@ def _check_files(source: Source, found: list[Entry]) -> None:
 def _check_classes(source: Source, found: list[Entry]) -> None:
     """Refuse a single class, two whose names differ in case only, and parts without a TRAIN that has all classes."""
     labels = {entry.label for entry in found}
-    alone = (
-        f"only one class, {min(labels)}. A classifier needs at least two: give the folder that has the class folders"
-    )
+    alone = f"only one class, {min(labels)}. A classifier needs two: give the folder that has the class folders"
     alike = sorted(name for name in labels if [n.casefold() for n in labels].count(name.casefold()) > 1)
     case = f"the classes {some(alike)} differ only in case. Give one class one name"
     refuse(source.root, {alone: len(labels) < 2, case: bool(alike)})

@@ -236,7 +236,7 @@ def test_data_checks_every_image_and_names_all_that_are_damaged(own_folder, caps
 def test_data_names_what_is_not_used(own_folder, capsys):
     (own_folder / "TRAIN/MONOCYTE/a.heic").touch()
     said = bloodcell(capsys, "data", "--data", str(own_folder))[1]
-    assert "80 images" in said and "Not used: 1 .heic files, such as TRAIN/MONOCYTE/a.heic." in said
+    assert "80 images" in said and "Not used: .heic files (1), such as TRAIN/MONOCYTE/a.heic." in said
 
 
 def test_a_lesson_that_does_not_apply_is_skipped_and_says_why(shelf, tmp_path, own_folder, capsys):

@@ -459,13 +459,11 @@ def pictures(paths: pd.Series, record: Record, data: str | os.PathLike | None = 
         return []
     if index.fingerprint != record.dataset["fingerprint"]:
         return []
-    depth = 1 + index.entries[0].key.count("/")  # a zip and its unpacked folder differ in what is above
 
-    def tail(path: str) -> tuple[str, ...]:
-        return tuple(path.split("/")[-depth:])
+    def place(path: str) -> str:  # a zip and its unpacked folder differ in what is above
+        return max((e.path for e in index.entries), key=lambda p: len(os.path.commonprefix([p[::-1], path[::-1]])))
 
-    places = {tail(entry.path): entry.path for entry in index.entries}
-    return [index.source.image(places[tail(path)]) for path in paths]
+    return [index.source.image(place(path)) for path in paths]
 
 
 # Shared by the above
