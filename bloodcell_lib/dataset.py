@@ -156,8 +156,8 @@ def load(
         split: "image", a random 80/20 split of TRAIN, stratified by class; "photo", the same by photograph: no
             photograph is on both sides, and no cell or field that was photographed twice. TEST stays as it is; in a
             folder without TRAIN and TEST, a fifth of the images, or photographs, becomes TEST; a validation part of
-            its own is used as it is. "fold:K/N" pools
-            TRAIN and TEST, and tests on the K-th of N shares of all photographs; "train:K/N" does so with TRAIN alone.
+            its own is used as it is. "fold:K/N" pools all parts, and tests on the K-th of N shares of all photographs;
+            "train:K/N" does so without TEST.
         seed: of the split, and of the choice made by `limit`.
         limit: at most this many images in each part, stratified by class.
         frame: "slide", the whole image, or "cell", a window around the white cell. See `images.window`.
