@@ -1,10 +1,11 @@
 """Cards of the known data sets: what each one is, where it is found, and what lessons say about it."""
 
+import csv
 import hashlib
-import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from bloodcell_lib import files, sample
@@ -14,8 +15,9 @@ from bloodcell_lib import files, sample
 class DataCard:
     """What a data set is, how it is recognised, and where it is found when no path is given.
 
-    A listed set is recognised by its classes and counts. If a card has `keys`, every image key (PART/CLASS/file, or
-    CLASS/file) must match too, and a set whose keys match but whose counts differ is refused as incomplete.
+    A set is recognised by its classes and counts, and, where the card has `tables`, by the image keys (PART/CLASS/file
+    or CLASS/file) that its provenance.csv lists. A set of which most keys are listed, but not all, is refused as
+    damaged.
     """
 
     name: str  # loads the set: dataset.load(name)
@@ -26,7 +28,6 @@ class DataCard:
     comparable: str  # how results compare with the paper's
     licence: str
     size: tuple[int, int] | None = None  # height and width that every image must have, in pixels, as RGB
-    keys: str | None = None  # regular expression
     brings_table: bool = False  # its provenance.csv lies beside its images
     tables: Path | None = None  # otherwise the folder of its provenance.csv and same_cell.csv
     places: tuple[str | Path, ...] = ()  # zips and folders, absolute or below data/
@@ -34,10 +35,9 @@ class DataCard:
     draw: Callable[[Path], None] | None = None  # writes the set into a new folder of the cache
     version: str = "1"  # of `draw`
 
-    def could_be(self, keys: Iterable[str], has_table: bool) -> bool:
-        """Return whether a set with these image keys may be this one."""
-        matches = self.keys is None or all(re.fullmatch(self.keys, key) for key in keys)
-        return matches and (has_table or not self.brings_table)
+    def listed(self, keys: set[str]) -> int | None:
+        """Return how many image keys the card's table lists, or None if the card has no table."""
+        return len(keys & _keys(self.tables / "provenance.csv")) if self.tables else None
 
     def differences(self, counts: Counter[tuple[str, str]]) -> list[str]:
         """Return what differs from `counts`, images per (part, class), in the parts that were found."""
@@ -45,6 +45,14 @@ class DataCard:
         expected = {(p, c): n for p in parts for c, n in zip(self.classes, self.counts.get(p, ()), strict=False)}
         differ = sorted(what for what in {*expected, *counts} if expected.get(what, 0) != counts[what])
         return [f"{' '.join(what)}: {expected.get(what, 0)} expected, {counts[what]} found" for what in differ]
+
+
+@cache
+def _keys(table: Path) -> frozenset[str]:
+    if not table.exists():
+        return frozenset()
+    with open(table, encoding="utf-8-sig", newline="") as file:
+        return frozenset(f"{row['split']}/{row['class']}/{row['file']}" for row in csv.DictReader(file))
 
 
 _CARDS: dict[str, DataCard] = {}
@@ -92,7 +100,6 @@ ARCHIVE = register(
         "its networks, so a difference of a few points has many possible causes.",
         licence="BCCD photographs: MIT. Augmented copies: no licence found, so they are not redistributed here.",
         size=(240, 320),
-        keys=r"\w+/\w+/_\d+_\d+\.jpeg",
         tables=files.shipped("data"),
         places=("blood-cells.zip", "archive.zip", "dataset2-master"),
         kaggle="paultimothymooney/blood-cells/versions/6",

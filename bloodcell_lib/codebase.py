@@ -12,7 +12,7 @@ from types import ModuleType
 from bloodcell_lib import files, models
 
 NETWORKS = "bloodcell_lib.models."
-MODULES = "backend", "dataset", "images", "splits", "training", "models.registry"
+MODULES = "backend", "dataset", "images", "layouts", "sources", "splits", "training", "models.registry"
 
 
 def digest(name: str) -> str:

@@ -3,11 +3,12 @@
 import hashlib
 import io
 import os
+import time
 import zlib
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path, PurePosixPath
@@ -19,11 +20,15 @@ import pandas as pd
 import platformdirs
 from tqdm import tqdm
 
-from bloodcell_lib import cards, files, images, protocols, splits
+from bloodcell_lib import cards, files, images, layouts, protocols, sources, splits
 from bloodcell_lib.cards import DataCard
-from bloodcell_lib.images import CLASSES, DatasetError, Entry, Source, explaining, refuse
+from bloodcell_lib.images import DatasetError, explaining, refuse, some
+from bloodcell_lib.layouts import CLASSES, Entry
+from bloodcell_lib.sources import File, Source
 
-PHOTOS = "provenance.csv"
+PHOTOS, SCENES = "provenance.csv", "same_cell.csv"
+COPIES = "BLOODCELL_COPIES"  # set to "allowed", lets the same file be trained and tested on
+SETTLED = 2.0  # seconds after its last change from which a file that is changed again has another time
 BATCH = 256  # images decoded at a time
 CHECKSUM = 4  # bytes
 
@@ -62,7 +67,7 @@ class Dataset:
     `simple` is TEST_SIMPLE, the photographs behind TEST as they were taken, or None if there is none.
     `fingerprint` is a hash of every file's name and content: a zip and its unpacked folder share it.
     `card` is that of a known set, or None; `seed` that of the split, and `frame` that of `load`, or None for a set
-    made by hand.
+    made by hand. `notes` are sentences on what a reader must know: files not used, copies, classes that a part lacks.
     """
 
     train: Part
@@ -77,6 +82,7 @@ class Dataset:
     card: DataCard | None = None
     seed: int | None = None
     frame: str | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -100,6 +106,36 @@ class Index:
     scenes: dict[str, str]  # photograph -> name of its scene, if it shares one
     why_no_photos: str
     card: DataCard | None
+    unused: dict[str, list[str]]  # what a file is that is no image of the set -> paths
+
+    @cached_property
+    def copies(self) -> list[list[Entry]]:
+        """Images that are the same file, byte for byte; each list has two at least."""
+        alike: dict[tuple, list[Entry]] = {}
+        for entry in self.entries:
+            alike.setdefault((entry.size, entry.crc), []).append(entry)
+        return [found for found in alike.values() if len(found) > 1]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences on what a reader must know: files not used, copies, photographs on two sides."""
+        sides: dict[str, set[str]] = {"TEST": set(), "TRAIN": set()}
+        for entry in self.entries:
+            sides.get(entry.split.replace("VALIDATION", "TRAIN"), set()).add(self.photos.get(entry.key, ""))
+        both = sorted(sides["TEST"] & sides["TRAIN"] - {""})
+        own = {entry.split for entry in self.entries} >= {"VALIDATION"}
+        groups = sorted({entry.group for entry in self.entries if self.photos.get(entry.key, "") == entry.group != ""})
+        said = {
+            f"Not used: {layouts.told(self.unused)}.": bool(self.unused),
+            f"Groups above the classes count as photographs: {len(groups):,}, such as {some(groups, 2)}.": bool(groups),
+            "The set has a validation part of its own, which is used as it is.": own,
+            f"Photographs behind both TRAIN and TEST: {len(both):,}, such as {some(both, 2)}.": bool(both),
+        }
+        ways = {"more than once": "path", "under two classes": "label", "in two parts": "split"}
+        for what, of in ways.items():
+            found = [same for same in self.copies if len({getattr(entry, of) for entry in same}) > 1]
+            said[f"The same file is there {what}: {len(found):,}, such as {_listed(found[:1])}."] = bool(found)
+        return tuple(sentence for sentence, applies in said.items() if applies)
 
 
 def load(
@@ -113,56 +149,79 @@ def load(
     """Load a set; its images are decoded only the first time.
 
     Args:
-        data: a zip, a folder, the name of a known set (`cards.names()`), or "kaggle"; None looks at BLOODCELL_DATA,
-            then for a downloaded archive, then takes the drawn sample and says so.
+        data: a zip, a folder, a table of images, MedMNIST's .npz (all as data/README.md has it), the name of a known
+            set (`cards.names()`), or "kaggle"; None looks at BLOODCELL_DATA, then for a downloaded archive, then takes
+            the drawn sample and says so.
         image_size: height and width in pixels.
         split: "image", a random 80/20 split of TRAIN, stratified by class; "photo", the same by photograph: no
             photograph is on both sides, and no cell or field that was photographed twice. TEST stays as it is; in a
-            folder without TRAIN and TEST, a fifth of the images, or photographs, becomes TEST. "fold:K/N" pools
-            TRAIN and TEST, and tests on the K-th of N shares of all photographs; "train:K/N" does so with TRAIN alone.
+            folder without TRAIN and TEST, a fifth of the images, or photographs, becomes TEST; a validation part of
+            its own is used as it is. "fold:K/N" pools all parts, and tests on the K-th of N shares of all photographs;
+            "train:K/N" does so without TEST.
         seed: of the split, and of the choice made by `limit`.
         limit: at most this many images in each part, stratified by class.
         frame: "slide", the whole image, or "cell", a window around the white cell. See `images.window`.
 
     Raises:
-        DatasetError: the data, the split, the limit or the frame cannot be used.
+        DatasetError: the data, the split, the limit or the frame cannot be used; or the same file would be trained and
+            tested on, and BLOODCELL_COPIES is not "allowed".
     """
     checked = _check_arguments(seed, image_size=image_size, split=split, limit=limit, frame=frame)
     index = describe(data)
-    needs = f"split={split!r} needs the photograph behind each image, and {index.why_no_photos}, or use split='image'"
-    refuse(index.source.root, {needs: split != "image" and not index.photos})
-    pixels = _decoded(index, checked.image_size, checked.frame)
-    keys, paths, parts = (np.array([getattr(e, what) for e in index.entries]) for what in ("key", "path", "split"))
-    labels = np.array([index.classes.index(entry.label) for entry in index.entries])
-    photos = np.array([index.photos.get(key, "") for key in keys])
-    names = np.where(photos != "", photos, keys)
-    scenes = np.array([index.scenes.get(name, name) for name in names])
-    rows = splits.split(parts, labels, photos, scenes, split, seed)
+    labels, photos, scenes, rows = _split(index, split, seed)
+    pixels, paths = _decoded(index, checked.image_size, checked.frame), np.array([e.path for e in index.entries])
 
     def part(name: str) -> Part:
         chosen = splits.subsample(rows[name], labels, limit, seed)
-        return Part(pixels, chosen, labels[chosen], names[chosen], paths[chosen], scenes[chosen])
+        return Part(pixels, chosen, labels[chosen], photos[chosen], paths[chosen], scenes[chosen])
 
     simple = part("simple") if len(rows["simple"]) else None
+    own = {name: part(name) for name in ("train", "validation", "test")}
+    lacks = {name: sorted(set(index.classes) - {index.classes[n] for n in own[name].labels}) for name in own}
+    notes = *index.notes, *(f"No image of {some(lack)} is in {name}." for name, lack in lacks.items() if lack)
     about = index.classes, index.name, index.fingerprint, split, bool(index.photos), index.card
-    return Dataset(part("train"), part("validation"), part("test"), simple, *about, int(seed), checked.frame)
+    train, validation, test = own.values()
+    return Dataset(train, validation, test, simple, *about, int(seed), checked.frame, notes)
+
+
+def why_not(index: Index, split: str, seed: int = 0) -> str:
+    """Say why a set cannot be split in some way, or "" if it can."""
+    try:
+        _split(index, split, seed)
+    except DatasetError as error:
+        return str(error)
+    return ""
+
+
+def check(index: Index) -> list[str]:
+    """Decode every image of a set in full size, keep nothing, and say what is wrong with each that cannot be used."""
+    with ThreadPoolExecutor(images.THREADS) as pool:
+        found = pool.map(partial(_decode, index, None, "slide"), index.entries)
+        shown = tqdm(found, "Checking", len(index.entries), unit=" images", mininterval=0.5)
+        return [str(error) for error in shown if isinstance(error, DatasetError)]
 
 
 def describe(data: str | os.PathLike | None = None) -> Index:
     """List and check a set without decoding it. See `load` for `data` and errors."""
-    source = images.open_source(locate(data))
-    entries = source.entries()
+    source = sources.open_source(locate(data))
+    entries, unused = layouts.entries(source)
+    entries = _with_checksums(source, entries)
     card = _recognised(source, entries, cards.get(str(data)) if data in cards.names() else None)
     found = {entry.label for entry in entries}
-    classes = card.classes if card else (*(c for c in CLASSES if c in found), *sorted(found.difference(CLASSES)))
+    order = sorted(
+        found.difference(CLASSES), key=lambda name: (name.isdecimal(), name.zfill(9) if name.isdecimal() else name)
+    )
+    classes = card.classes if card else (*(c for c in CLASSES if c in found), *order)
     stem = source.root.resolve().stem  # the names of known sets are reserved for them
     name = card.name if card else f"own {stem}" if stem in cards.names() else stem
     tables = _tables(source, card)
     photos, why = _photos(tables, entries, own=tables is source)
     scenes = _scenes(tables) if photos else {}
+    used = {tables.find(PHOTOS), tables.find(SCENES)} if photos and tables is source else set()
+    unused = {what: left for what, paths in unused.items() if (left := [path for path in paths if path not in used])}
     listing = "".join(f"{entry.key} {entry.size} {entry.crc:08x}\n" for entry in entries)
-    digest = hashlib.sha256(listing.encode(errors="surrogateescape"))
-    return Index(source, entries, classes, name, digest.hexdigest()[:16], photos, scenes, why, card)
+    digest = hashlib.sha256(listing.encode(errors="surrogateescape")).hexdigest()[:16]
+    return Index(source, entries, classes, name, digest, photos, scenes, why, card, unused)
 
 
 def locate(data: str | os.PathLike | None = None) -> Path:
@@ -210,24 +269,74 @@ def photographs(
         (name, image uint8 (height, width, 3), boxes [(what, left, top, right, bottom) in pixels]) for each; empty if
         the set has no annotated photographs.
     """
-    source = images.open_source(locate(data))
+    source = sources.open_source(locate(data))
     annotated = {PurePosixPath(p).stem: p for p in source.files if p.lower().endswith(".xml")}
     pictures = {PurePosixPath(p).stem: p for p in source.files if "/JPEGImages/" in f"/{p}"}
-    if not (path := source.find("labels.csv")):
-        return []
-    table = _table(source, path, ["Image", "Category"]).query("Image != ''")
-    advice = "Expected whole numbers in the column Image; restore or remove it"
-    with explaining(f"{source.root}/{path}", "not readable", advice, ValueError):
-        names = table.Image.map(int).map("BloodImage_{:05d}".format)
+    path = source.find("labels.csv")
+    if not (path and annotated and pictures) or not {"Image", "Category"} <= {*_table(source, path, [])}:
+        return []  # any other table may be called so
+    table = _table(source, path, ["Image", "Category"])
+    table = table[table.Image.str.isdecimal()]
+    names = table.Image.map(int).map("BloodImage_{:05d}".format)
     chosen = names[(table.Category.str.strip() == label) & names.isin(annotated) & names.isin(pictures)]
     return [(name, source.image(pictures[name]), _boxes(source, annotated[name])) for name in chosen[:most]]
 
 
 def _boxes(source: Source, path: str) -> list[tuple]:
     kinds, advice = (TypeError, ValueError, ElementTree.ParseError), "Expected Pascal VOC, with a bndbox in each object"
-    with explaining(f"{source.root}/{path}", "not readable", advice, *kinds):
+    with explaining(source.place(path), "not readable", advice, *kinds):
         things, sides = ElementTree.fromstring(source.read(path)).iter("object"), ("xmin", "ymin", "xmax", "ymax")
         return [(t.findtext("name"), *(int(t.findtext(f"bndbox/{side}", "")) for side in sides)) for t in things]
+
+
+def _split(index: Index, split: str, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    """Return the label, photograph and scene of each image, and the rows of each part."""
+    needs = f"split={split!r} needs the photograph behind each image, and {index.why_no_photos}, or use split='image'"
+    refuse(index.source.root, {needs: split != "image" and not index.photos})
+    keys, parts = (np.array([getattr(e, what) for e in index.entries]) for what in ("key", "split"))
+    labels = np.array([index.classes.index(entry.label) for entry in index.entries])
+    photos = np.array([index.photos.get(key, "") for key in keys])
+    names = np.where(photos != "", photos, keys)
+    scenes = np.array([index.scenes.get(name, name) for name in names])
+    rows = splits.split(parts, labels, photos, scenes, split, seed)
+    trained = {index.entries[row].path for part in ("train", "validation") for row in rows[part]}
+    tested = {index.entries[row].path for row in rows["test"]}
+    both = [same for same in index.copies if trained & (paths := {e.path for e in same}) and tested & paths]
+    advice = f"Remove all but one of each, or set {COPIES}=allowed"
+    fault = f"{len(both):,} files are both trained and tested on, byte for byte, such as {_listed(both[:1])}. {advice}"
+    refuse(index.source.root, {fault: bool(both) and os.environ.get(COPIES) != "allowed"})
+    return labels, names, scenes, rows
+
+
+def _listed(found: list[list[Entry]]) -> str:
+    return some([entry.path for same in found for entry in same], 2)
+
+
+def _with_checksums(source: Source, entries: list[Entry]) -> list[Entry]:
+    """Return the images with their checksums.
+
+    That of a file outside a zip is kept in the cache folder, with the file's size and time of change, unless it was
+    changed just now.
+    """
+    name = hashlib.sha256(os.fsencode(source.root.resolve())).hexdigest()[:16]
+    table, now = cache_dir() / f"checksums-{name}.npz", time.time_ns()
+    kept: dict[tuple, int] = {}
+    with suppress(Exception):  # there is none, or it is damaged
+        held = files.read_arrays(table)
+        rows = zip(*(held[column].tolist() for column in ("path", "size", "time", "crc")), strict=True)
+        kept = {row[:3]: row[3] for row in rows}
+    found = {}
+    for entry in entries:
+        what = entry.path, entry.size, source.files[entry.path].time
+        found[what] = entry.crc or kept.get(what) or zlib.crc32(source.read(entry.path))
+    settled = [(*what, crc) for what, crc in found.items() if 0 < what[2] < now - SETTLED * 1e9]
+    if {what[:3] for what in settled} - kept.keys():
+        paths, sizes, times, crcs = map(np.array, zip(*settled, strict=True))
+        with suppress(OSError):  # it only saves time
+            table.parent.mkdir(parents=True, exist_ok=True)
+            with files.replacing(table) as part:
+                np.savez(part, path=paths, size=sizes, time=times, crc=crcs)
+    return [replace(entry, crc=crc) for entry, crc in zip(entries, found.values(), strict=True)]
 
 
 def _check_arguments(seed: int, **values: Any) -> protocols.Protocol:
@@ -279,14 +388,14 @@ def _recognised(source: Source, entries: list[Entry], wanted: DataCard | None) -
         wanted: the only card it may have, if it was asked for by name.
     """
     counts = Counter((entry.split, entry.label) for entry in entries)
-    keys, has_table = [entry.key for entry in entries], source.find(PHOTOS) is not None
-    known = [wanted] if wanted else [card for card in map(cards.get, cards.names()) if card.could_be(keys, has_table)]
-    for card in sorted(known, key=lambda card: bool(card.differences(counts))):  # first those that are whole
-        if not (wrong := card.differences(counts)):
+    keys, has_table = {entry.key for entry in entries}, source.find(PHOTOS) is not None
+    for card in [wanted] if wanted else map(cards.get, cards.names()):
+        wrong, listed = card.differences(counts), card.listed(keys)
+        if not wrong and listed in (None, len(keys)) and (has_table or not card.brings_table):
             return card
-        claimed = card.keys and not has_table and {label for _, label in counts} == set(card.classes)
         advice = "Unpack or download it again (to use fewer images, give a limit)"
-        fault = f"looks like the set {card.name}, but is not whole: {'; '.join(wrong)}. {advice}"
+        fault = f"looks like the set {card.name}, but is not whole: {'; '.join(wrong) or 'other files'}. {advice}"
+        claimed = not has_table and 2 * (listed or 0) > len(keys)
         refuse(source.root, {fault: claimed or card is wanted})
     return None
 
@@ -297,14 +406,14 @@ def _tables(source: Source, card: DataCard | None) -> Source:
         return source
     place = card.tables
     return Source(
-        place, {f.name: (f.stat().st_size, 0) for f in place.glob("*.csv")}, set(), lambda f: open(place / f, "rb")
+        place, {f.name: File(f.stat().st_size) for f in place.glob("*.csv")}, set(), lambda f: open(place / f, "rb")
     )
 
 
 def _table(source: Source, path: str, columns: list[str]) -> pd.DataFrame:
     """Read a table of text that must have some columns."""
     advice = f"Expected a table with the columns {','.join(columns)}; restore or remove it"
-    with explaining(f"{source.root}/{path}", "not readable", advice, KeyError, ValueError):
+    with explaining(source.place(path), "not readable", advice, KeyError, ValueError):
         # The default engine takes a row that is too short for one with empty fields.
         options = {"dtype": str, "keep_default_na": False, "index_col": False, "engine": "python"}
         table = pd.read_csv(io.BytesIO(source.read(path)), encoding="utf-8-sig", **options)
@@ -325,15 +434,22 @@ def _photos(tables: Source, entries: list[Entry], own: bool) -> tuple[dict[str, 
         (key -> photograph, ""), or ({}, why it is unknown).
     """
     if not (path := tables.find(PHOTOS)):
-        return {}, f"{tables.root} has no {PHOTOS} (columns split,class,file,photograph). Add one"
-    table, where = _table(tables, path, ["split", "class", "file", "photograph"]), f"{tables.root}/{path}"
-    table["key"] = (table["split"] + "/" + table["class"] + "/" + table["file"]).str.lstrip("/")
+        groups = {entry.key: entry.group for entry in entries if entry.group}
+        lack = f"{tables.root} has no {PHOTOS} (columns split,class,file,photograph), and no groups above the classes"
+        return groups, "" if groups else f"{lack}. Add one"
+    table, where = _table(tables, path, ["split", "class", "file", "photograph"]), tables.place(path)
+    table["split"], table["class"] = (table[of].str.strip() for of in ("split", "class"))
+    names = table["split"].map(lambda name: layouts.part_of(name) or name), table["class"].map(layouts.label_of)
+    table["key"] = (names[0] + "/" + names[1] + "/" + table["file"]).str.lstrip("/")
+    same_case = {key.casefold(): key for key in (entry.key for entry in entries)}
+    table["key"] = [same_case.get(key.casefold(), key) for key in table["key"]]
     table = table.drop_duplicates(["key", "photograph"]).set_index("key")
-    for key in table.index[table.index.duplicated()]:
-        raise DatasetError(f"{where}: names two photographs for {key}. Keep the correct row.")
+    twice = table.index[table.index.duplicated()]
+    refuse(where, {f"names two photographs for {some(twice)}. Keep the correct row": len(twice) > 0})
     crcs = pd.Series({entry.key: f"{entry.crc:08x}" for entry in entries})
-    for key in crcs.index.difference(table.index):
-        raise DatasetError(f"{where}: no row for {key}. Add it, its photograph empty if unknown, or remove the table.")
+    missing = crcs.index.difference(table.index)
+    lack = f"no row for {some(missing)}. Add it, its photograph empty if unknown, or remove the table"
+    refuse(where, {lack: len(missing) > 0})
     table = table.loc[crcs.index]
     there = table.get("crc32", crcs)
     for key in crcs.index[there != crcs]:
@@ -346,7 +462,7 @@ def _photos(tables: Source, entries: list[Entry], own: bool) -> tuple[dict[str, 
 
 def _scenes(tables: Source) -> dict[str, str]:
     """Read which photographs show the same cell or field; each is given the name of the first of them."""
-    if not (path := tables.find("same_cell.csv")):
+    if not (path := tables.find(SCENES)):
         return {}
     table = _table(tables, path, ["photograph_a", "photograph_b", "judgement"])
     scenes: dict[str, str] = {}
@@ -397,18 +513,20 @@ def _decode_all(index: Index, image_size: tuple[int, int], frame: str, target: P
             else:
                 file.write(pixels.tobytes())
         if refused:
-            more = f" ({len(refused) - 1} more images cannot be used either.)" if len(refused) > 1 else ""
-            raise DatasetError(f"{refused[0]}{more}")
+            more = f" In all, {len(refused):,} images cannot be used: {some([error.path for error in refused])}."
+            advice = f" All of them are explained by: bloodcell data --check --data {index.source.root}"
+            raise DatasetError(f"{refused[0]}{more + advice if len(refused) > 1 else ''}")
         file.flush()
         file.write(zlib.crc32(np.memmap(part, np.uint8, "r").data).to_bytes(CHECKSUM, "big"))
 
 
-def _decode(index: Index, image_size: tuple[int, int], frame: str, entry: Entry) -> np.ndarray | DatasetError:
-    where = f"{index.source.root}/{entry.path}"
+def _decode(index: Index, image_size: tuple[int, int] | None, frame: str, entry: Entry) -> np.ndarray | DatasetError:
+    where = str(index.source.place(entry.path))
     try:
         data = index.source.read(entry.path)
         if zlib.crc32(data) != entry.crc:
             raise DatasetError(f"{where}: changed while the set was read. Try again when nothing writes there.")
         return images.read(data, where, image_size, index.card.size if index.card else None, frame)
     except DatasetError as error:
+        error.path = entry.path
         return error

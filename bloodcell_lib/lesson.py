@@ -84,7 +84,8 @@ def about(data: Dataset) -> None:
     _say(f"""{data.card.about if data.card else f"This is the set *{data.name}*."}
 
 In use here: {len(data.train):,} images to train on, {len(data.validation):,} to validate and {len(data.test):,} to
-test; {height} × {width} pixels{around}; {len(data.classes)} classes: {classes}; split `{data.split}`.""")
+test; {height} × {width} pixels{around}; {len(data.classes)} classes: {classes}; split `{data.split}`.
+{" ".join(data.notes)}""")
     plots.show(plots.examples(data.train, data.classes), f"Two training images of each class: {classes}.")
 
 
@@ -155,6 +156,8 @@ def report(record: Record, data: Dataset) -> None:
     if not metrics.guessing(record.test):
         confusions(record)
         display(per_class(record))
+        if dashes := metrics.undefined(record.test, record.dataset["classes"]):
+            _say(f"On test, {dashes}")
     beside_paper(record, data)
     copies(record, data)
 
@@ -220,7 +223,7 @@ def per_class(record: Record) -> pd.DataFrame:
     columns = {f"{ends['unit']}s": [*test["per_photo"]["count"], ends["units"]]}
     for name, shares in test["per_class"].items():
         each = map(metrics.format_interval, shares, ends["per_class"][name])
-        columns[name] = [*each, metrics.format_interval(np.mean(shares), ends["macro"][name])]
+        columns[name] = [*each, metrics.format_interval(test["macro"][name], ends["macro"][name])]
     classes = [name.capitalize() for name in record.dataset["classes"]]
     return pd.DataFrame(columns, index=[*classes, "mean"]).rename_axis(columns="in %")
 

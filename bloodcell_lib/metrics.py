@@ -1,6 +1,8 @@
 """Metrics that say how well a classifier does, and how certain that is."""
 
 import json
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -45,22 +47,23 @@ def one_vs_rest(matrix: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def per_class(matrix: np.ndarray) -> dict[str, np.ndarray]:
-    """Return accuracy, precision, recall and F1 of each class, 0 where the denominator is 0.
+    """Return accuracy, precision, recall and F1 of each class.
 
+    Recall and F1 of a class without images, and the precision of a class that is never predicted, are not defined.
     Source: the paper, equations 8 to 11.
 
     Args:
         matrix: confusion matrix (..., classes, classes), rows true.
 
     Returns:
-        accuracy, precision, recall, f1: fractions (..., classes).
+        accuracy, precision, recall, f1: fractions (..., classes), NaN where not defined.
     """
     tp, tn, fp, fn = one_vs_rest(matrix).values()
     return {
         "accuracy": _ratio(tp + tn, tp + tn + fp + fn),
-        "precision": _ratio(tp, tp + fp),
-        "recall": _ratio(tp, tp + fn),
-        "f1": _ratio(2 * tp, 2 * tp + fp + fn),
+        "precision": _ratio(tp, tp + fp, np.nan),
+        "recall": _ratio(tp, tp + fn, np.nan),
+        "f1": np.where(tp + fn > 0, _ratio(2 * tp, 2 * tp + fp + fn), np.nan),
     }
 
 
@@ -70,8 +73,8 @@ def accuracy(matrix: np.ndarray) -> np.ndarray:
 
 
 def macro(matrix: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the unweighted means (...,) over classes of `per_class`."""
-    return {name: values.mean(-1) for name, values in per_class(matrix).items()}
+    """Return the unweighted means (...,) of `per_class` over the classes for which it is defined."""
+    return {name: np.nanmean(values, -1) for name, values in per_class(matrix).items()}
 
 
 def by_photograph(
@@ -165,22 +168,24 @@ def intervals(counts: np.ndarray, true: np.ndarray, level: float = 0.95, draws: 
         draws, seed: as for `matrices`.
 
     Returns:
-        accuracy and by_unit: lower and upper end (2,); per_class: by name (classes, 2); macro: by name (2,). An
-        interval contains its metric. For a class without images both ends are 0, as the metric is.
+        accuracy and per_photo: lower and upper end (2,); per_class: by name (classes, 2); macro: by name (2,). An
+        interval contains its metric. Where a metric is not defined, its ends are NaN.
     """
     matrix, drawn = pooled(counts, true), matrices(counts, true, draws, seed)
     at, over = per_class(matrix), per_class(drawn)
 
     def ends(figure, drawn):
         low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
-        # Rounding may pass 1 by a hair.
+        # Rounding may pass 1 by a hair. A NaN stays one.
         return np.stack([np.minimum(low, figure), np.maximum(high, figure)], axis=-1).clip(0, 1)
+
+    defined = {name: np.isfinite(values) for name, values in at.items()}
 
     return {
         "accuracy": ends(accuracy(matrix), accuracy(drawn)),
         "per_photo": ends(per_photo_accuracy(counts, true), over["recall"][:, true].mean(1)),
         "per_class": {name: ends(at[name], over[name]) for name in at},
-        "macro": {name: ends(at[name].mean(), over[name].mean(1)) for name in at},
+        "macro": {name: ends(at[name][of].mean(), over[name][:, of].mean(1)) for name, of in defined.items()},
     }
 
 
@@ -219,7 +224,8 @@ def summary(labels: np.ndarray, probabilities: np.ndarray, clusters: np.ndarray,
         unit: what a cluster is, "photo" or "image".
 
     Returns:
-        loss, brier, calibration_error, accuracy, confusion, per_class, macro, by_unit and interval95, ready for JSON.
+        loss, brier, calibration_error, accuracy, confusion, per_class, macro, per_photo and interval95, ready for JSON;
+        None stands for a metric, and for an interval, that is not defined.
     """
     matrix = confusion(labels, probabilities)
     counts, true = by_photograph(labels, probabilities.argmax(1), clusters, len(matrix))
@@ -238,23 +244,45 @@ def summary(labels: np.ndarray, probabilities: np.ndarray, clusters: np.ndarray,
             "coverage": COVERAGE if unit == "photo" else None,
         },
     }
-    return json.loads(json.dumps(found, default=lambda array: array.tolist()))
+    return json.loads(json.dumps(found, default=_plain))
 
 
 def guessing(part: dict) -> bool:
     """Return whether a classifier is not told from one that guesses.
 
     It is where the 95 % interval of the mean recall over the classes reaches down to 1 / classes: there are both a
-    random answer and always the same one. Where all classes have as many images, the mean recall is the accuracy.
+    random answer and always the same one. Where all classes have as many images, the mean recall is the accuracy. Only
+    classes that have images count.
 
     Args:
         part: from `summary`.
     """
-    return part["interval95"]["macro"]["recall"][0] <= 1 / len(part["confusion"])
+    return part["interval95"]["macro"]["recall"][0] <= 1 / sum(map(any, part["confusion"]))
 
 
-def format_interval(share: float, ends: list[float] | None, digits: int = 1) -> str:
-    """Write a share and its interval in percent, as 89.2 [81.4, 94.7]; without brackets where there is no interval."""
+def undefined(part: dict, classes: Sequence[str]) -> str:
+    """Say which metrics of which classes are not defined, and so left out of the means; "" if all are.
+
+    Args:
+        part: from `summary`.
+        classes: names by label.
+    """
+    columns = zip(*part["confusion"], strict=True)
+    without = [name for name, row in zip(classes, part["confusion"], strict=True) if not any(row)]
+    never = [name for name, column in zip(classes, columns, strict=True) if not any(column)]
+    said = {
+        f"{', '.join(without)}: no image in this part, so no recall and no F1.": bool(without),
+        f"{', '.join(never)}: never predicted, so no precision.": bool(never),
+        "A dash (–) is not 0: what is not defined is left out of the means.": bool(without or never),
+    }
+    return " ".join(sentence for sentence, applies in said.items() if applies)
+
+
+def format_interval(share: float | None, ends: list[float] | None, digits: int = 1) -> str:
+    """Write a share and its interval in percent, as 89.2 [81.4, 94.7]; without brackets where there is no interval, and
+    as a dash where the share is not defined."""
+    if share is None or np.isnan(share):
+        return "–"
     value, *both = (f"{100 * number:.{digits}f}" for number in (share, *(ends or ())))
     return f"{value} [{', '.join(both)}]" if both else value
 
@@ -279,5 +307,13 @@ def _shares(probabilities: np.ndarray) -> np.ndarray:
     return exact / exact.sum(1, keepdims=True)
 
 
-def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    return np.divide(part, whole, out=np.zeros(np.shape(whole)), where=whole > 0)
+def _plain(array: np.ndarray) -> Any:
+    """Return an array as lists, and None for a NaN, and for an interval of them."""
+    plain = array.astype(object)
+    plain[np.isnan(array)] = None
+    intervals = plain.ndim == 2 and plain.shape[1] == 2 and np.isnan(array).any()
+    return [None if None in ends else ends for ends in plain.tolist()] if intervals else plain.tolist()
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray, otherwise: float = 0.0) -> np.ndarray:
+    return np.divide(part, whole, out=np.full(np.shape(whole), otherwise), where=whole > 0)

@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 
 from bloodcell_lib.dataset import Part
 
-PALETTE = sns.color_palette("colorblind")
+PALETTE = sns.color_palette("colorblind") + sns.color_palette("dark")  # for 20 classes
+WIDE = 24  # inches, of the widest figure
 PARTS = {"train": "", "validation": "val_", "test": "test_"}  # by the names that a history has
 PART_COLOURS = {"train": PALETTE[0], "validation": PALETTE[1], "test": PALETTE[2]}
 STEPS = ("convolution", "normalisation", "activation", "pooling", "join")
@@ -47,25 +48,25 @@ def grid(images: np.ndarray | list[np.ndarray], titles: list[str], columns: int 
     """
     if len(images) != len(titles):
         raise ValueError(f"{len(images)} images and {len(titles)} titles: give one title per image.")
-    rows = -(-len(images) // columns)
-    figure = plt.figure(figsize=(2.6 * columns, 2.25 * rows), layout="constrained")
+    rows, scale = -(-len(images) // columns), min(1, WIDE / 2.6 / columns)
+    figure = plt.figure(figsize=(2.6 * scale * columns, 2.25 * scale * rows), layout="constrained")
     for place, (image, title) in enumerate(zip(images, titles, strict=True), start=1):
         axis = figure.add_subplot(rows, columns, place)
         axis.axis("off")
         axis.imshow(image)
-        axis.set_title(title, fontsize=10)
+        axis.set_title(title, fontsize=max(5, 10 * scale))
     return figure
 
 
 def examples(part: Part, classes: tuple[str, ...]) -> Figure:
-    """Draw two images of each class, the first and the last.
+    """Draw two images of each class that the part has, the first and the last.
 
     Args:
         part: of a dataset.
         classes: names by label.
     """
-    rows = np.transpose([np.flatnonzero(part.labels == label)[[0, -1]] for label in range(len(classes))]).ravel()
-    return grid(part.images[rows], [classes[label].capitalize() for label in part.labels[rows]], len(classes))
+    rows = np.transpose([np.flatnonzero(part.labels == label)[[0, -1]] for label in np.unique(part.labels)]).ravel()
+    return grid(part.images[rows], [classes[label].capitalize() for label in part.labels[rows]], len(rows) // 2)
 
 
 def diagram(steps: dict[str, tuple], arrows: list[tuple], size: tuple[float, float] = (11, 3)) -> Figure:
@@ -186,13 +187,14 @@ def confusions(matrices: dict[str, np.ndarray], classes: tuple[str, ...]) -> Fig
         matrices: title to confusion matrix (classes, classes), rows true.
         classes: names by label.
     """
-    size = (4.6 * len(matrices), 3.9)
+    side = max(1, len(classes) / 8)
+    size = (4.6 * side * len(matrices), 3.9 * side)
     figure, axes = plt.subplots(1, len(matrices), figsize=size, layout="constrained", squeeze=False)
     look = {"fmt": "d", "cmap": "Blues", "vmin": 0, "vmax": 1, "cbar": False, "square": True, "linewidths": 1}
     for axis, (title, counts) in zip(axes.flat, matrices.items(), strict=True):
         matrix = pd.DataFrame(counts, *2 * [[name.capitalize() for name in classes]])
         sns.heatmap(matrix.div(matrix.sum(axis=1).clip(lower=1), axis=0), annot=matrix, ax=axis, **look)
         axis.set(title=title, xlabel="predicted", ylabel="true")
-        axis.tick_params(axis="x", rotation=30)
+        axis.tick_params(axis="x", rotation=30 if side == 1 else 90)
         axis.tick_params(axis="y", rotation=0)
     return figure

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from bloodcell_lib import images
+from bloodcell_lib import images, sources
 
 WIDTH, HEIGHT = 320, 240  # pixels, at which photographs and images are compared
 COARSE = {"enable_precise_upscale": True}  # OpenCV's own thresholds: about 80 features per image
@@ -48,13 +48,13 @@ class Fit(NamedTuple):
     confidence: float
 
 
-def grey(source: images.Source, path: str) -> np.ndarray:
+def grey(source: sources.Source, path: str) -> np.ndarray:
     """Read an image or photograph as grey uint8 (240, 320)."""
     image = Image.fromarray(source.image(path)).convert("L")
     return np.asarray(image.resize((WIDTH, HEIGHT), Image.Resampling.BOX))
 
 
-def load_photographs(source: images.Source, thresholds: dict = COARSE, mirror: bool = True) -> list[Photograph]:
+def load_photographs(source: sources.Source, thresholds: dict = COARSE, mirror: bool = True) -> list[Photograph]:
     """Read every photograph in a folder JPEGImages, sorted by name, and detect its `features`.
 
     Raises:

@@ -308,7 +308,8 @@ def _wrong_metrics(record: Record) -> Iterator[str]:
         elif abs(metrics.accuracy(matrix) - found["accuracy"]) > 1e-6:
             yield f"{part}: the accuracy is not that of the confusion matrix"
         for what, values in metrics.per_class(matrix).items():
-            if not np.allclose(values, found["per_class"][what], atol=1e-6):
+            there = np.nan_to_num(np.array(found["per_class"][what], float))  # None; 0 in records of older versions
+            if there.shape != values.shape or not np.allclose(np.nan_to_num(values), there, atol=1e-6):
                 yield f"{part}: the {what} of the classes is not that of the confusion matrix"
 
 

@@ -1,12 +1,13 @@
 """Splits: by image, as in the paper, or by photograph, once or in folds."""
 
 import re
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 
-from bloodcell_lib.images import DatasetError, explaining, refuse
+from bloodcell_lib.images import DatasetError, explaining, refuse, some
 
 
 def fold_of(split: str) -> tuple[str, int, int] | None:
@@ -37,10 +38,10 @@ def split(
     TRAIN's photographs, which share no scene with the others; "fold:K/N" tests on the K-th of N equal shares of all
     photographs and validates on the next one; "train:K/N" does so with TRAIN's photographs alone, so that a recipe can
     be chosen without a look at TEST. In a split by photograph, images of unknown photographs are not used for training
-    and validation.
+    and validation. "image" and "photo" use a VALIDATION part as it is.
 
     Args:
-        parts: "TRAIN", "TEST" or "TEST_SIMPLE" for each image (N,), or "" for all.
+        parts: "TRAIN", "VALIDATION", "TEST" or "TEST_SIMPLE" for each image (N,), or "" for all.
         labels: class of each image (N,).
         photos: photograph of each image (N,), "" if unknown.
         scenes: a name shared by photographs of the same cell or field (N,).
@@ -51,7 +52,8 @@ def split(
         Rows of "train", "validation", "test" and "simple", in ascending order.
 
     Raises:
-        DatasetError: a class has too few images or photographs, or a set without TRAIN is split by "train:K/N".
+        DatasetError: a class has too few images or photographs; a set without TRAIN is split by "train:K/N"; or a
+            split by photograph would keep one that the set has on two sides.
     """
     usable = (photos != "") | (name == "image")
     every = np.flatnonzero(usable & (parts != "TEST_SIMPLE"))
@@ -59,7 +61,7 @@ def split(
     if found := fold_of(name):
         pool, fold, folds = found
         if pool == "train":
-            every = every[parts[every] == "TRAIN"]
+            every = every[np.isin(parts[every], ("TRAIN", "VALIDATION"))]
             refuse(f"split={name!r}", {"this set has no TRAIN folder. Use split='fold:K/N'": not len(every)})
         after = (_folds(labels[every], photos[every], scenes[every], folds, seed) - fold + 1) % folds
         return rows | {"train": every[after > 1], "validation": every[after == 1], "test": every[after == 0]}
@@ -73,7 +75,14 @@ def split(
         rest, test = divided(every, 0)
     else:
         rest, test = np.flatnonzero(usable & (parts == "TRAIN")), np.flatnonzero(parts == "TEST")
-    train, validation = divided(rest, seed)
+    own = np.flatnonzero(usable & (parts == "VALIDATION"))
+    train, validation = (rest, own) if len(own) else divided(rest, seed)
+    if name == "photo":
+        sides = [set(photos[side]) - {""} for side in (train, validation, test)]
+        both = sorted(set().union(*(one & other for one, other in combinations(sides, 2))))
+        advice = "split='fold:K/N' divides the set anew, split='image' does not look at photographs"
+        shared = f"{len(both):,} are on two sides of this set's own parts, such as {some(both, 2)}. {advice}"
+        refuse("photographs", {shared: bool(both)})
     return rows | {"train": train, "validation": validation, "test": test}
 
 
@@ -109,7 +118,8 @@ def _folds(labels: np.ndarray, photos: np.ndarray, scenes: np.ndarray, folds: in
 
     Photographs, not their copies, are spread evenly; those of one scene stay together.
     """
-    _, first, photo = np.unique(photos, return_index=True, return_inverse=True)
+    names = pd.MultiIndex.from_arrays([photos, labels])  # a patient may have cells of several classes
+    _, first, photo = np.unique(names.factorize(sort=True)[0], return_index=True, return_inverse=True)
     labels, scenes, fold = labels[first], scenes[first], np.zeros(len(first), int)
     few = min((len(set(scenes[labels == label])) for label in np.unique(labels)), default=0)
     advice = f"each of {folds} folds needs at least one of every class. Use fewer folds, or split='image'"

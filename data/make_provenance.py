@@ -19,8 +19,10 @@ import pandas as pd
 from tqdm import tqdm
 
 from bloodcell_lib import dataset, files, images, provenance
-from bloodcell_lib.images import DatasetError, Entry, Source
+from bloodcell_lib.images import DatasetError
+from bloodcell_lib.layouts import Entry
 from bloodcell_lib.provenance import FINE, Fit, Photograph
+from bloodcell_lib.sources import Source
 
 COLUMNS = ("split", "class", "file", "photograph", "mirrored", "rotation", "shear", "inliers", "confidence", "crc32")
 CANDIDATES = 3  # photographs fitted to an image: those with most votes

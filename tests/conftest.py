@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bloodcell_lib.images import CLASSES
+from bloodcell_lib.layouts import CLASSES
 
 ARCHIVE = os.environ.get("BLOODCELL_DATA")
 

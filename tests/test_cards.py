@@ -5,6 +5,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from conftest import make_set, picture
 
@@ -115,20 +116,32 @@ def test_the_tables_of_a_card_name_the_photographs(registry, mine, tmp_path):
 
 
 def archive_like(folder: Path) -> Path:
-    make_set(folder)
-    for place, path in enumerate(sorted(folder.rglob("*.jpg"))):
-        path.rename(path.with_name(f"_{place}_{place}.jpeg"))
+    """A small part of the archive, by its names."""
+    table = pd.read_csv(cards.ARCHIVE.tables / "provenance.csv").groupby(["split", "class"]).head(3)
+    for place, (split, label, name) in enumerate(table[["split", "class", "file"]].itertuples(index=False)):
+        (folder / split / label).mkdir(parents=True, exist_ok=True)
+        picture(place).save(folder / split / label / name)
     return folder
 
 
 def test_a_set_that_claims_to_be_the_archive_must_be_whole(tmp_path):
     folder = archive_like(tmp_path / "set")
-    with pytest.raises(DatasetError, match=f"{cards.ARCHIVE.name}.*TRAIN EOSINOPHIL: 2497 expected, 10 found"):
+    with pytest.raises(DatasetError, match=f"{cards.ARCHIVE.name}.*TRAIN EOSINOPHIL: 2497 expected, 3 found"):
+        dataset.describe(folder)
+    picture(0).save(folder / "TRAIN/EOSINOPHIL/one more.jpeg")
+    with pytest.raises(DatasetError, match="TRAIN EOSINOPHIL: 2497 expected, 4 found"):
         dataset.describe(folder)
     keys = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*.jpeg"))]
     rows = ["split,class,file,photograph", *(f"{key.replace('/', ',')},{key}" for key in keys)]
     (folder / "provenance.csv").write_text("\n".join(rows) + "\n")
     assert dataset.describe(folder).card is None  # with a table of its own it is a set of its own
+
+
+def test_names_as_keras_writes_them_make_no_archive(tmp_path):
+    folder = make_set(tmp_path / "set")
+    for place, path in enumerate(sorted(folder.rglob("*.jpg"))):
+        path.rename(path.with_name(f"_{place}_{1000 + 37 * place}.jpeg"))
+    assert dataset.describe(folder).card is None
 
 
 def test_the_sample_is_recognised_wherever_it_lies(tmp_path):

@@ -224,6 +224,30 @@ def test_data_says_what_there_is(own_folder, capsys):
     assert status == 0 and "photographs behind them: unknown" in said
 
 
+def test_data_checks_every_image_and_names_all_that_are_damaged(own_folder, capsys):
+    assert bloodcell(capsys, "data", "--check", "--data", str(own_folder))[0] == 0
+    for n in range(12):
+        (own_folder / f"TRAIN/{'MONOCYTE' if n < 6 else 'NEUTROPHIL'}/cell {n % 6}.jpg").write_bytes(b"x")
+    status, said, _ = bloodcell(capsys, "data", "--check", "--data", str(own_folder))
+    assert status == 1 and said.splitlines()[-1] == "12 of 80 images cannot be used."
+    assert sum(": not an image that can be read" in line for line in said.splitlines()) == 12
+
+
+def test_data_names_what_is_not_used(own_folder, capsys):
+    (own_folder / "TRAIN/MONOCYTE/a.heic").touch()
+    said = bloodcell(capsys, "data", "--data", str(own_folder))[1]
+    assert "80 images" in said and "Not used: .heic files (1), such as TRAIN/MONOCYTE/a.heic." in said
+
+
+def test_a_lesson_that_does_not_apply_is_skipped_and_says_why(shelf, tmp_path, own_folder, capsys):
+    notebook(shelf / "11_leakage.ipynb", "raise RuntimeError('not for this set')")
+    arguments = ("run", "good", "leakage", "--data", str(own_folder), "--out", str(tmp_path / "out"))
+    status, said, _ = bloodcell(capsys, *arguments)
+    assert status == 0 and "1 of 1 notebooks executed" in said
+    assert [words[1:3] for words in ends(said)] == [["11_leakage", "skipped"], ["00_good", "done"]]
+    assert "does not apply to this set\n" in said and "has no provenance.csv" in said
+
+
 def test_help_everywhere_and_as_a_module():
     env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
     for command in ([], ["run"], ["data"], ["table"], ["notebooks"]):

@@ -49,6 +49,19 @@ def texts(shown: list) -> str:
     return "\n".join(it for it in shown if isinstance(it, str))
 
 
+def test_what_is_not_defined_is_a_dash_with_a_sentence(finished, shown):
+    _, record, data = finished
+    some = data.test.labels < 3
+    given = np.eye(4)[data.test.labels[some]] * 0.6 + 0.1
+    test = metrics.summary(data.test.labels[some], given, data.test.photos[some], "photo")
+    lesson.report(replace(record, test=test), data)
+    table = next(it for it in shown if isinstance(it, pd.DataFrame) and "mean" in it.index)
+    last = record.dataset["classes"][3]
+    assert table.loc[last.capitalize(), ["precision", "recall", "f1"]].tolist() == ["–"] * 3
+    assert table.loc["mean", "recall"].startswith("100.0 [")
+    assert f"On test, {last}: no image in this part, so no recall and no F1." in texts(shown)
+
+
 def test_source_is_cut_where_it_is_asked():
     whole = lesson.source(models.cnn.conv_block).data
     part = lesson.source(models.cnn.conv_block, start="x = layers.ReLU", stop="return").data
@@ -68,8 +81,10 @@ def test_a_known_set_is_described_by_its_card_and_another_by_its_name(finished, 
     lesson.about(replace(data, name="quadrants", card=None))
     assert "*quadrants*" in shown[2]
     assert "around the white cell" not in shown[0]
+    lesson.about(replace(data, notes=("Not used: 2 .heic files, such as a/1.heic.",)))
+    assert "Not used: 2 .heic files, such as a/1.heic." in shown[-2]
     lesson.about(replace(data, frame="cell"))
-    assert "24 × 32 pixels around the white cell" in shown[4]
+    assert "24 × 32 pixels around the white cell" in shown[-2]
 
 
 def test_a_card_is_shown(shown):

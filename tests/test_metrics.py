@@ -47,12 +47,13 @@ def test_against_scikit_learn(predictions):
     labels, probabilities = predictions
     guess = probabilities.argmax(1)
     matrix = metrics.confusion(labels, probabilities)
-    precision, recall, f1, _ = sk.precision_recall_fscore_support(labels, guess, labels=range(4), zero_division=0)
+    precision, recall, f1, _ = sk.precision_recall_fscore_support(labels, guess, labels=range(4), zero_division=np.nan)
+    f1[np.isnan(recall)] = np.nan  # there it is 0, where another class is taken for it
     found = metrics.per_class(matrix)
-    assert found["precision"] == pytest.approx(precision)
-    assert found["recall"] == pytest.approx(recall)
-    assert found["f1"] == pytest.approx(f1)
-    assert metrics.macro(matrix)["f1"] == pytest.approx(f1.mean())
+    assert found["precision"] == pytest.approx(precision, nan_ok=True)
+    assert found["recall"] == pytest.approx(recall, nan_ok=True)
+    assert found["f1"] == pytest.approx(f1, nan_ok=True)
+    assert metrics.macro(matrix)["f1"] == pytest.approx(np.nanmean(f1))
     assert metrics.accuracy(matrix) == pytest.approx(sk.accuracy_score(labels, guess))
 
 
@@ -156,11 +157,40 @@ def test_intervals_hold_their_figures_in_every_case(labels, answers, photos, acc
     ends = summed["interval95"]
     assert summed["accuracy"] == accuracy and 0 <= ends["accuracy"][0] <= accuracy <= ends["accuracy"][1] <= 1
     assert np.diff(ends["accuracy"]) > 0.05  # also where all is right, or wrong
-    for group in ("per_class", "macro"):
-        for name, figure in summed[group].items():
-            low, high = np.moveaxis(np.array(ends[group][name]), -1, 0)
-            assert np.all((0 <= low) & (low <= figure) & (figure <= high) & (high <= 1))
+    for name, figure in summed["macro"].items():
+        low, high = ends["macro"][name]
+        assert 0 <= low <= figure <= high <= 1
+    for name, figures in summed["per_class"].items():
+        for figure, both in zip(figures, ends["per_class"][name], strict=True):
+            assert (figure is None) == (both is None) and (both is None or 0 <= both[0] <= figure <= both[1] <= 1)
     assert sum(summed["per_photo"]["count"]) == len({*zip(labels, photos, strict=True)})
+
+
+def test_what_is_not_defined_is_no_zero_and_left_out_of_the_means():
+    labels, answers = np.repeat([0, 1, 3], 20), np.repeat([0, 1, 1, 2], 15)  # no image of 2; 3 is never predicted
+    found = metrics.summary(labels, np.eye(4)[answers], np.arange(60), "image")
+    shares, ends = found["per_class"], found["interval95"]
+    assert shares["recall"] == [0.75, 1, None, 0]
+    assert shares["precision"][2:] == [0, None] and shares["f1"][2:] == [None, 0]
+    for name in ("recall", "precision", "f1"):
+        known = [value for value in shares[name] if value is not None]
+        assert found["macro"][name] == pytest.approx(np.mean(known))
+        assert [both is None for both in ends["per_class"][name]] == [value is None for value in shares[name]]
+        assert ends["macro"][name][0] <= found["macro"][name] <= ends["macro"][name][1]
+    said = metrics.undefined(found, ["a", "b", "c", "d"])
+    assert said.startswith(
+        "c: no image in this part, so no recall and no F1. d: never predicted, so no precision. A dash"
+    )
+    assert metrics.format_interval(shares["recall"][2], ends["per_class"]["recall"][2]) == "–"
+    assert metrics.undefined(metrics.summary(ALL, np.eye(4)[ALL], ALL, "image"), "abcd") == ""
+
+
+def test_a_perfect_answer_has_a_perfect_mean_where_a_class_has_no_image():
+    labels = np.repeat([0, 1, 2], 10)
+    found = metrics.summary(labels, np.eye(4)[labels], np.arange(30), "image")
+    assert found["macro"]["f1"] == found["macro"]["recall"] == found["macro"]["precision"] == 1
+    always = metrics.summary(labels, np.eye(4)[labels * 0], np.arange(30), "image")
+    assert metrics.guessing(always) and not metrics.guessing(found)
 
 
 def test_drawn_matrices_keep_the_images_of_each_class_and_the_shares():
@@ -169,7 +199,7 @@ def test_drawn_matrices_keep_the_images_of_each_class_and_the_shares():
     assert drawn.sum(2) == pytest.approx(np.tile([400, 400, 0, 400], (4000, 1)))
     assert drawn.mean(0)[0] == pytest.approx([100, 100, 0, 200], abs=1)
     for n in range(3):  # figures of many matrices at once are those of each
-        assert metrics.per_class(drawn)["f1"][n] == pytest.approx(metrics.per_class(drawn[n])["f1"])
+        assert metrics.per_class(drawn)["f1"][n] == pytest.approx(metrics.per_class(drawn[n])["f1"], nan_ok=True)
         assert metrics.accuracy(drawn)[n] == pytest.approx(np.trace(drawn[n]) / 1200)
 
 

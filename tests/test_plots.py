@@ -66,6 +66,34 @@ def test_distributions_peak_where_the_means_are():
     assert {text.get_text() for text in figure.legends[0].get_texts()} == {name.capitalize() for name in CLASSES}
 
 
+MANY = tuple(f"class {n:02d}" for n in range(20))
+
+
+def test_twenty_classes_have_colours_of_their_own():
+    colours = np.array(plots.PALETTE)
+    apart = abs(colours[:, None] - colours[None]).max(-1) + np.eye(len(colours))
+    assert len(colours) == len(MANY) and apart.min() > 0.1
+    labels = np.repeat(np.arange(20), 6)
+    images = np.random.default_rng(0).integers(0, 255, (len(labels), 6, 8, 3), np.uint8)
+    figure = from_the_notebook("colour_means", "draw_distributions")(images, labels, MANY)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [name.capitalize() for name in MANY]
+    assert len({line.get_color() for line in figure.axes[0].lines}) == 20
+
+
+def test_figures_of_twenty_classes_fit_on_a_page():
+    part = Part(np.repeat(IMAGES[:4], 5, axis=0), np.arange(20), np.arange(20) % 19, *3 * [np.arange(20).astype(str)])
+    figure = plots.examples(part, MANY)  # no image of the last class
+    titles = [axis.get_title() for axis in figure.axes]
+    assert titles == 2 * [name.capitalize() for name in MANY[:19]]
+    assert figure.get_size_inches()[0] <= plots.WIDE + 0.01
+    few = plots.examples(Part(IMAGES, np.arange(12), np.arange(12) % 3, *3 * [np.arange(12).astype(str)]), MANY[:3])
+    assert few.get_size_inches().tolist() == [2.6 * 3, 2.25 * 2]
+    figure = plots.confusions({"test": np.diag(np.arange(20))}, MANY)
+    figure.draw_without_rendering()
+    widest = max(text.get_window_extent().width for text in figure.axes[0].texts)
+    assert widest < figure.axes[0].get_window_extent().width / 20
+
+
 def test_curves_and_the_best_epoch():
     figure = plots.curves(HISTORY, best_epoch=2)
     lines = {line.get_label(): line for line in figure.axes[0].lines}

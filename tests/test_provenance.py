@@ -13,7 +13,7 @@ import pytest
 from conftest import make_set
 from PIL import Image
 
-from bloodcell_lib import cards, dataset, images, provenance, sample
+from bloodcell_lib import cards, dataset, images, provenance, sample, sources
 from bloodcell_lib.dataset import DatasetError
 
 DATA = Path(__file__).parents[1] / "data"
@@ -128,7 +128,7 @@ def test_a_photograph_taken_twice_is_a_candidate(few):
     first = sorted(folder.iterdir())[0]
     moved = np.roll(np.asarray(Image.open(first)), (60, 90), (0, 1))
     Image.fromarray(moved).save(folder / "BloodImage_00999.jpg")
-    found = make_provenance.same_cell_candidates(images.open_source(few))
+    found = make_provenance.same_cell_candidates(sources.open_source(few))
     assert [pair[:2] for pair in found] == [(first.stem, "BloodImage_00999")]
     assert np.allclose(found[0][2].matrix[:, 2], (45, 30), atol=0.5)  # half the shift, at half the size
 
@@ -259,7 +259,7 @@ def test_images_of_the_archive_are_recovered_again(archive, rows):
 
 @needs_opencv
 def test_a_copy_has_its_cell_where_its_photograph_has_it(archive, rows):
-    source, away = images.open_source(archive), []
+    source, away = sources.open_source(archive), []
     of_train = [row for row in rows if row["split"] == "TRAIN" and row["rotation"]]
     for row in of_train[::200]:
         where, name = f"dataset2-master/dataset2-master/images/{'/'.join(key(row))}", row["photograph"]

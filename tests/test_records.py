@@ -42,6 +42,20 @@ def test_a_record_from_before_train_was_evaluated_is_read_and_written_again(tmp_
     assert "train" not in content and Record.read(old.path) == old
 
 
+def test_what_is_not_defined_is_null_and_was_0_in_older_records(tmp_path):
+    record = made.record(tmp_path, rows=slice(30))  # no image of the last class
+    path = record.write()
+    content = json.loads(path.read_text())
+    assert content["test"]["per_class"]["recall"][3] is None and Record.read(path) == record
+    content["test"]["per_class"]["recall"][3] = content["test"]["per_class"]["f1"][3] = 0
+    path.write_text(json.dumps({key: value for key, value in content.items() if key != "checksum"}))
+    assert Record.read(path).test["per_class"]["recall"][3] == 0
+    content["test"]["per_class"]["recall"][0] = None
+    path.write_text(json.dumps({key: value for key, value in content.items() if key != "checksum"}))
+    with pytest.raises(RecordError, match="test: the recall"):
+        Record.read(path)
+
+
 def spoiled(content: dict, *path, value=None) -> dict:
     content = json.loads(json.dumps(content))
     inner = content

@@ -116,7 +116,7 @@ def _worst(record: Record, part: str) -> tuple[str, float, float, float]:
     """Return the class whose recall has the lowest lower end: name, recall, low and high."""
     recall = getattr(record, part)["per_class"]["recall"]
     ends = getattr(record, part)["interval95"]["per_class"]["recall"]
-    place = min(range(len(ends)), key=lambda n: ends[n][0])
+    place = min((n for n, known in enumerate(ends) if known), key=lambda n: ends[n][0])
     return record.dataset["classes"][place].lower(), recall[place], *ends[place]
 
 

@@ -8,7 +8,10 @@ from collections import Counter
 
 from bloodcell_lib import __version__
 
-DATA_HELP = "a zip, a folder, or the name of a known set (default: BLOODCELL_DATA, a downloaded archive, the sample)"
+DATA_HELP = (
+    "a zip, a folder, a table, an .npz, or the name of a known set "
+    "(default: BLOODCELL_DATA, a downloaded archive, the sample)"
+)
 MOST_SEEDS = 1000
 INTERRUPTED = 130  # as shells have it: 128, and the number of SIGINT
 
@@ -54,8 +57,12 @@ def data(options: argparse.Namespace) -> int:
     print(f"photographs behind them: {len(photos) or f'unknown: {index.why_no_photos}'}")
     if photos:
         print(f"different scenes: {len({index.scenes.get(photo, photo) for photo in photos})}")
-    print(f"fingerprint: {index.fingerprint}")
-    return 0
+    print("\n".join([*index.notes, f"fingerprint: {index.fingerprint}"]))
+    if not options.check:
+        return 0
+    wrong = dataset.check(index)
+    print("\n".join([*wrong, f"{len(wrong):,} of {len(index.entries):,} images cannot be used."]))
+    return 1 if wrong else 0
 
 
 def run(options: argparse.Namespace) -> int:
@@ -72,14 +79,15 @@ def run(options: argparse.Namespace) -> int:
     made = [records.Record.read(job.record) for job in jobs if job.record and job.is_trained and job not in failed]
     if made:
         print(f"\n{tables.text(tables.runs(made))}")
+    apt = [job for job in jobs if not job.unfit]
     print(
-        f"\n{len(outcomes) - len(failed)} of {len(outcomes)} notebooks executed; their copies and records are in "
+        f"\n{len(apt) - len(failed)} of {len(apt)} notebooks executed; their copies and records are in "
         f"{jobs[0].output.parent}"
     )
     if options.pages:
         from bloodcell_lib.command import pages  # slow to import
 
-        copies = [(job.notebook.name, job.output) for job in jobs]
+        copies = [(job.notebook.name, job.output) for job in apt]
         print(f"Their pages begin at {pages.write_all(copies, jobs[0].output.parent / 'pages')}")
     return 1 if failed else 0
 
@@ -131,6 +139,7 @@ def _parser() -> argparse.ArgumentParser:
 
     one = commands.add_parser("data", help="say what the data are; draw or download them if need be")
     one.add_argument("--data", help=DATA_HELP)
+    one.add_argument("--check", action="store_true", help="also decode every image, and name those that cannot be used")
     one.set_defaults(command=data)
 
     one = commands.add_parser("run", help="execute notebooks headless, skipping what is done; end with the table")

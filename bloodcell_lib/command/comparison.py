@@ -256,7 +256,7 @@ def against(found: list[Record], every: list[Record] | None = None, cost: str = 
 
 def per_class(found: list[Record]) -> pd.DataFrame:
     """Return recall, precision and F1 on test as fractions, a row per network; columns (metric, class)."""
-    rows = {r.model: np.concatenate([r.test["per_class"][what.lower()] for what in SCORES]) for r in found}
+    rows = {r.model: np.array([r.test["per_class"][what.lower()] for what in SCORES], float).ravel() for r in found}
     return pd.DataFrame.from_dict(rows, "index", columns=pd.MultiIndex.from_product([SCORES, _classes(found[0])]))
 
 
@@ -460,13 +460,11 @@ def pictures(paths: pd.Series, record: Record, data: str | os.PathLike | None = 
         return []
     if index.fingerprint != record.dataset["fingerprint"]:
         return []
-    depth = 1 + index.entries[0].key.count("/")  # a zip and its unpacked folder differ in what is above
 
-    def tail(path: str) -> tuple[str, ...]:
-        return tuple(path.split("/")[-depth:])
+    def place(path: str) -> str:  # a zip and its unpacked folder differ in what is above
+        return max((e.path for e in index.entries), key=lambda p: len(os.path.commonprefix([p[::-1], path[::-1]])))
 
-    places = {tail(entry.path): entry.path for entry in index.entries}
-    return [index.source.image(places[tail(path)]) for path in paths]
+    return [index.source.image(place(path)) for path in paths]
 
 
 # Shared by the above

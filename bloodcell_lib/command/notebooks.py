@@ -6,6 +6,7 @@ from pathlib import Path
 from bloodcell_lib import files
 
 READERS = ("comparison",)  # they read the records of the lessons, so they come last and are never skipped
+OF_PHOTOGRAPHS = ("leakage",)  # they split by photograph, so they do not apply to a set that cannot be split so
 
 
 def find(wanted: list[str]) -> list[Path]:

@@ -41,7 +41,8 @@ class Job:
     """One notebook, its parameters, where its executed copy goes, and the record that a lesson leaves behind.
 
     `stamp` is what must be equal for an executed copy to count as done, `identity` the same for the record; `name` is
-    what the screen shows; `advice` is what to try where memory runs out.
+    what the screen shows; `advice` is what to try where memory runs out; `unfit` says why the notebook does not
+    apply to the set, or "".
     """
 
     notebook: Path
@@ -52,6 +53,7 @@ class Job:
     advice: str
     record: Path | None = None
     identity: dict[str, Any] | None = None
+    unfit: str = ""
 
     @property
     def reads(self) -> bool:
@@ -115,11 +117,13 @@ def plan(
             stamp = {"code": _code(notebook), "data": source.fingerprint, "parameters": parameters}
             output = folder / f"{files.run_name(notebook.stem, protocol.label, seed)}.ipynb"
             name = notebook.stem if len(seeds) == 1 else f"{notebook.stem}-seed{seed}"
-            lesson: tuple = ()
+            lesson: dict[str, Any] = {}
             if model in models.names():
                 args = records.settings(protocol), source.fingerprint, keras.backend.backend(), codebase.digest(model)
-                lesson = folder / f"{files.run_name(model, protocol.label, seed)}.json", records.identity(*args)
-            jobs.append(Job(notebook, output, parameters | where, stamp, name, advice, *lesson))
+                path = folder / f"{files.run_name(model, protocol.label, seed)}.json"
+                lesson = {"record": path, "identity": records.identity(*args)}
+            unfit = dataset.why_not(source, "photo", seed) if model in notebooks.OF_PHOTOGRAPHS else ""
+            jobs.append(Job(notebook, output, parameters | where, stamp, name, advice, unfit=unfit, **lesson))
     return jobs
 
 
@@ -246,7 +250,7 @@ def run(
         BusyError: another batch executes one of them into the same folder; nothing was begun.
         KeyboardInterrupt: it was interrupted; every process that it began has ended.
     """
-    waiting = [job for job in jobs if fresh or not is_done(job)]
+    waiting = [job for job in jobs if not job.unfit and (fresh or not is_done(job))]
     workers = max(1, min(workers or fitting(devices), len(waiting)))
     crew, slots = Crew(), queue.SimpleQueue[int]()
     for slot in range(workers):
@@ -263,7 +267,7 @@ def run(
         for job in waiting:
             stack.enter_context(files.alone(job.output, wait=False))
         screen = stack.enter_context(Screen(len(jobs)))
-        outcomes = [Outcome(job, "skipped") for job in jobs if job not in waiting]
+        outcomes = [Outcome(job, "skipped", error=job.unfit) for job in jobs if job not in waiting]
         for outcome in outcomes:
             _end(screen, outcome)
         for job in waiting:
@@ -325,10 +329,11 @@ def _prepare(job: Job, fresh: bool, screen: Screen) -> None:
 
 def _end(screen: Screen, outcome: Outcome, course: Course | None = None) -> Outcome:
     """Show how a job ended, and return it."""
-    detail = f"{outcome.seconds:6.1f} s" if outcome.state != "skipped" else "already done"
+    skipped = "does not apply to this set" if outcome.error else "already done"
+    detail = f"{outcome.seconds:6.1f} s" if outcome.state != "skipped" else skipped
     output = outcome.job.output
     see = f"see {output} and {output.with_suffix('.log').name}"
-    notes = [note for note in (outcome.where, outcome.error, see) if note] if outcome.state == "failed" else []
+    notes = [note for note in (outcome.where, outcome.error, see if outcome.state == "failed" else "") if note]
     screen.end(outcome.job.name, outcome.state, detail, notes, course)
     return outcome
 
