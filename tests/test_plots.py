@@ -130,7 +130,7 @@ def test_a_diagram_joins_the_steps_it_is_given():
 def test_a_network_is_drawn_with_its_shares():
     stages = [Stage("input", (8, 8, 3), 0, 0), Stage("one", (4, 4, 8), 30, 75), Stage("two", (4,), 10, 25)]
     boxes, bars = plots.network(stages).axes
-    assert [text.get_text() for text in boxes.texts] == ["8×8×3", "4×4×8", "4"]
+    assert [text.get_text() for text in boxes.texts] == ["8×8\n3", "4×4\n8", "\n4"]
     assert [bar.get_height() for bar in bars.patches] == [0, 75, 25, 0, 75, 25]
     assert [label.get_text() for label in bars.get_xticklabels()] == ["input", "one", "two"]
     assert boxes.patches[0].get_height() > boxes.patches[1].get_height() > boxes.patches[2].get_height()

@@ -60,7 +60,7 @@ def test_a_set_of_any_shape_goes_through_the_lessons(tmp_path, capsys, shape):
     place, classes, by_photo = SHAPES[shape](tmp_path)
     assert len(dataset.describe(place).classes) == classes
     out = tmp_path / "out"
-    few = ("--image-size", f"{SIDE}x{SIDE}", "--epochs", "1", "--out", str(out))
+    few = ("--image-size", f"{SIDE}x{SIDE}", "--epochs", "1", "--jobs", "2", "--out", str(out))
     status = cli.main(["run", "00", "01", "05", "10", "11", "--data", str(place), *few])
     said = capsys.readouterr().out
     assert status == 0, said
