@@ -78,7 +78,7 @@ def fit(
     Args:
         network: from `models.build`, uncompiled; it is trained in place and ends with the weights of its best epoch.
         data: validation chooses the best epoch; test is evaluated after each epoch for its curve, and chooses nothing.
-        protocol: the recipe.
+        protocol: the recipe; its frame gives way to that of the data.
         seed: names the run and orders the images; call `keras.utils.set_random_seed` with it before building.
         out: folder of the run's files; None is `files.out_dir()`.
         callbacks: what shows progress; None is `progress.default`.
@@ -88,6 +88,7 @@ def fit(
         BusyError: another process trains this very run in this folder.
     """
     _check(network, data, protocol, seed)
+    protocol = replace(protocol, frame=data.frame or protocol.frame)
     backend.start_fast()
     state = State(network, data, protocol, seed, files.out_dir(out))
     model = for_training(network, protocol)
@@ -387,11 +388,9 @@ def _check(network: keras.Model, data: Dataset, protocol: Protocol, seed: int) -
     if network.output_shape[-1] != len(data.classes):
         has, needed = network.output_shape[-1], len(data.classes)
         raise ValueError(f"{network.name} has {has} classes, {data.name} {needed}: build it with num_classes={needed}.")
-    wanted = {"split": protocol.split, "image_size": protocol.image_size, "seed": seed, "frame": protocol.frame}
-    found = {"split": data.split, "image_size": data.train.images.shape[1:3], "seed": data.seed, "frame": data.frame}
-    wrong = [
-        f"{name}={found[name]!r}, not {wanted[name]!r}" for name in found if found[name] not in (wanted[name], None)
-    ]
+    wanted = {"split": protocol.split, "image_size": protocol.image_size, "seed": seed}
+    found = {"split": data.split, "image_size": data.train.images.shape[1:3], "seed": data.seed}
+    wrong = [f"{name}={has!r}, not {wanted[name]!r}" for name, has in found.items() if has not in (wanted[name], None)]
     if protocol.limit and (most := max(data.sizes.values())) > protocol.limit:
         wrong.append(f"{most} images in a part, not limit={protocol.limit}")
     if wrong:

@@ -410,13 +410,17 @@ def test_classes_must_match(tmp_path):
         ({"image_size": (24, 33)}, 0, r"image_size=\(24, 32\), not \(24, 33\)"),
         ({"limit": 48}, 0, "96 images in a part, not limit=48"),
         ({}, 1, "seed=0, not 1"),
-        ({"frame": "cell"}, 0, "frame='slide', not 'cell'"),
     ],
 )
 def test_data_that_the_protocol_does_not_describe_are_refused(tmp_path, overrides, seed, culprit):
     with pytest.raises(ValueError, match=f"quadrants was loaded with {culprit}.*protocol.data"):
         train(tmp_path, recipe(**overrides), replace(data(), seed=0, frame="slide"), seed=seed)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_run_is_named_after_the_frame_of_its_data(tmp_path):
+    run, _ = train(tmp_path, recipe(frame="cell", epochs=1), replace(data(), frame="slide"))
+    assert run.protocol.frame == "slide" and "-frame=slide-" in run.name
 
 
 def test_wrong_arithmetic_is_noticed(monkeypatch):
