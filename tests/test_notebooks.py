@@ -156,9 +156,9 @@ def test_exercises_with_a_number_can_be_checked(path):
 
 
 def lessons_of_the_map() -> dict[str, tuple[str, str]]:
-    """File name to title and minutes, in the order of the index."""
+    """File name to title and minutes to read, in the order of the index."""
     (table,) = (cell.source for cell in cells(INDEX, "markdown") if "## The map" in cell.source)
-    rows = re.findall(r"^\| \[(.+?)\]\((.+?)\) \|.*\| (\d+) \|$", table, re.MULTILINE)
+    rows = re.findall(r"^\| \[(.+?)\]\((.+?)\) \|.*\| (\d+) \| \d+ \|$", table, re.MULTILINE)
     return {name: (title, minutes) for title, name, minutes in rows}
 
 
