@@ -208,9 +208,7 @@ def describe(data: str | os.PathLike | None = None) -> Index:
     entries = _with_checksums(source, entries)
     card = _recognised(source, entries, cards.get(str(data)) if data in cards.names() else None)
     found = {entry.label for entry in entries}
-    order = sorted(
-        found.difference(CLASSES), key=lambda name: (name.isdecimal(), name.zfill(9) if name.isdecimal() else name)
-    )
+    order = sorted(found.difference(CLASSES), key=lambda name: (name.isdecimal(), name.zfill(9 * name.isdecimal())))
     classes = card.classes if card else (*(c for c in CLASSES if c in found), *order)
     stem = source.root.resolve().stem  # the names of known sets are reserved for them
     name = card.name if card else f"own {stem}" if stem in cards.names() else stem

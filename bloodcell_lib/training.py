@@ -88,7 +88,9 @@ def fit(
         BusyError: another process trains this very run in this folder.
     """
     _check(network, data, protocol, seed)
-    protocol = replace(protocol, frame=data.frame or protocol.frame)
+    if data.frame not in (protocol.frame, None):
+        print(f"{data.name} was loaded with frame={data.frame!r}: the run is named after it.")
+        protocol = replace(protocol, frame=data.frame)
     backend.start_fast()
     state = State(network, data, protocol, seed, files.out_dir(out))
     model = for_training(network, protocol)

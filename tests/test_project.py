@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from bloodcell_lib import metrics, records
+from bloodcell_lib import metrics, models, records
 from bloodcell_lib.command import report, tables
 
 ROOT = Path(__file__).parents[1]
@@ -134,6 +134,12 @@ def test_the_page_of_results_is_made_from_the_records():
     assert len(found) == len(list(RESULTS.glob("*.json"))) and (RESULTS / "README.md").read_text() == report.page(
         found, RESULTS
     )
+
+
+def test_the_executed_comparison_has_every_network_of_the_paper_that_was_run():
+    found = [r for r in records.read_all(RESULTS) if (r.protocol, r.seed) == ("paper-image_size=75x100", 0)]
+    named = ", ".join(name for name in models.lessons() if name in {record.model for record in found})
+    assert f"{len(found)} networks: {named}" in (RESULTS / "comparison.html").read_text()
 
 
 def test_the_readme_begins_with_what_was_measured():

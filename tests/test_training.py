@@ -418,9 +418,10 @@ def test_data_that_the_protocol_does_not_describe_are_refused(tmp_path, override
     assert not list(tmp_path.iterdir())
 
 
-def test_a_run_is_named_after_the_frame_of_its_data(tmp_path):
+def test_a_run_is_named_after_the_frame_of_its_data_and_says_so(tmp_path, capsys):
     run, _ = train(tmp_path, recipe(frame="cell", epochs=1), replace(data(), frame="slide"))
     assert run.protocol.frame == "slide" and "-frame=slide-" in run.name
+    assert "was loaded with frame='slide': the run is named after it" in capsys.readouterr().out
 
 
 def test_wrong_arithmetic_is_noticed(monkeypatch):
