@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 from scipy import ndimage
 
 SUFFIXES = {
-    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),  # also MPO, a JPEG of several pictures, as phones write it: the first
     "PNG": (".png",),
     "TIFF": (".tif", ".tiff"),
     "BMP": (".bmp", ".dib"),
@@ -18,7 +18,6 @@ SUFFIXES = {
     "GIF": (".gif",),
     "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
 }
-FORMATS = (*SUFFIXES, "MPO")  # a JPEG of several pictures, as phones write it; the first one is meant
 DECODER = 2  # a version: raise it when `read` gives other pixels, so that cached images are decoded again
 THREADS = os.cpu_count() or 1
 MAX_PIXELS = 50_000_000
@@ -81,9 +80,9 @@ def read(
     """
     without = "no window can be cut without a size. Give one, or frame='slide'"
     refuse(where, {"the file is empty. Restore or remove it": not data, without: frame == "cell" and not size})
-    advice = f"It is damaged, or not one of {', '.join(FORMATS)}: restore or remove it"
+    advice = f"It is damaged, or not one of {', '.join(SUFFIXES)}: restore or remove it"
     with explaining(where, "not an image that can be read", advice, Exception):  # Pillow lets through anything
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        image = Image.open(io.BytesIO(data), formats=tuple(SUFFIXES))
         _check(image, where, expected)
         if size and image.mode == "RGB" and frame == "slide":
             sideways = image.getexif().get(0x112, 1) > 4  # the transposition below swaps the sides

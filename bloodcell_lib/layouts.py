@@ -94,7 +94,7 @@ def _by_folders(source: Source, unused: dict[str, list[str]]) -> dict[str, tuple
     """Return what the folders say of each image, and what its key ends with; every other file is put with `unused`."""
     images, places = {}, set()
     for path in sorted(source.files):
-        if what := _no_candidate(path):
+        if what := why_not_image(path):
             unused[what].append(path)
         else:
             images[path] = path.split("/")[:-1]
@@ -118,7 +118,7 @@ def _by_folders(source: Source, unused: dict[str, list[str]]) -> dict[str, tuple
     return named
 
 
-def _no_candidate(path: str) -> str:
+def why_not_image(path: str) -> str:
     """Say why a file is not an image of any class, whatever the others are, or ""."""
     *folders, name = path.split("/")
     ending = posixpath.splitext(name)[1].lower()
@@ -200,7 +200,7 @@ def _check_places(source: Source, places: Iterable[tuple]) -> None:
         twice = f"images lie in two places, {found.get((part, group, label))} and {place}. Give one class one folder"
         refuse(source.root, {twice: (part, group, label) in found})
         found[part, group, label] = place
-    seen = (path.split("/") for path in source.files if _no_candidate(path) != HIDDEN)
+    seen = (path.split("/") for path in source.files if why_not_image(path) != HIDDEN)
     filled = {"/".join(parts[:n]) for parts in seen for n in range(1, len(parts))}
     labels = {(part, label) for part, _, label in found}
     parts = {posixpath.dirname(place): part for (part, _, _), place in found.items()}

@@ -14,7 +14,7 @@ import numpy as np
 from bloodcell_lib import backend, codebase, files, metrics, models, progress, records
 from bloodcell_lib.backend import keras
 from bloodcell_lib.dataset import Dataset, Part
-from bloodcell_lib.models import cost
+from bloodcell_lib.models import cost, ood, saved
 from bloodcell_lib.protocols import Protocol
 from bloodcell_lib.records import Record
 
@@ -128,9 +128,10 @@ def evaluate(run: Run, data: Dataset) -> Record:
         data: the dataset that it was trained on.
 
     Returns:
-        The record, not yet written, with its predictions. `test_unseen` is the test set without the photographs whose
-        cell or field is also behind training or validation; `unseen` of the predictions marks what is left. Of train
-        only loss and accuracy are kept: they tell statistics of batch normalisation that lag from overfitting.
+        The record, not yet written, with its predictions; the network's file holds the record too. `test_unseen` is
+        the test set without the photographs whose cell or field is also behind training or validation; `unseen` of the
+        predictions marks what is left. Of train only loss and accuracy are kept: they tell statistics of batch
+        normalisation that lag from overfitting.
 
     Raises:
         ValueError: these are other data.
@@ -145,7 +146,9 @@ def evaluate(run: Run, data: Dataset) -> Record:
     answers |= _predict(network, data.test)
     per_image = (perf_counter() - start) / len(data.test)
     answers["unseen"] = ~np.isin(data.test.scenes, np.union1d(data.train.scenes, data.validation.scenes))
-    return _record(run, data, on_train, answers, per_image)
+    record = _record(run, data, on_train, answers, per_image)
+    saved.complete(run.checkpoint, record.as_json(), ood.fit(run.network, data))
+    return record
 
 
 def for_training(network: keras.Model, protocol: Protocol) -> keras.Model:
@@ -313,7 +316,7 @@ class State(keras.callbacks.Callback):
 
     def __init__(self, network: keras.Model, data: Dataset, protocol: Protocol, seed: int, folder: Path):
         super().__init__()
-        self.network, self.epoch, self.resumed = network, 0, False
+        self.network, self.epoch, self.resumed, self.classes = network, 0, False, data.classes
         self.history: dict[str, list[float]] = {}
         self.best = network.get_weights()
         run = network, protocol, seed, data.fingerprint, data.sizes, codebase.digest(network.name)
@@ -378,10 +381,9 @@ class State(keras.callbacks.Callback):
                 f"which is {models.card(self.network.name).rate(self.run.protocol):g}."
             )
         self.network.set_weights(self.best)
-        best = records.best_epoch(self.history)
-        run = replace(self.run, history=self.history, best_epoch=best, resumed=self.resumed)
-        with files.replacing(run.checkpoint) as part:
-            self.network.save(part)
+        run = replace(self.run, history=self.history, best_epoch=records.best_epoch(self.history), resumed=self.resumed)
+        about = {"name": run.name, "classes": self.classes, "settings": records.settings(run.protocol)}
+        saved.save(self.network, run.checkpoint, about)
         return run
 
 

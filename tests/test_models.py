@@ -24,7 +24,7 @@ from keras import layers
 import bloodcell_lib
 from bloodcell_lib import lesson as lessons
 from bloodcell_lib import models
-from bloodcell_lib.models import applications, attention56, cost, googlenet, registry, shufflenetv2, squeezenet
+from bloodcell_lib.models import applications, attention56, cost, googlenet, ood, registry, shufflenetv2, squeezenet
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
@@ -95,6 +95,13 @@ def step(model: keras.Model, x, y, **loss) -> set[str]:
     after = {v.path: v.numpy() for v in model.trainable_variables}
     assert all(np.isfinite(value).all() for value in after.values())
     return {path for path in before if (before[path] != after[path]).any()}
+
+
+@pytest.mark.parametrize("name", models.names())
+def test_features_that_tell_unusual_images_are_finite_and_not_all_alike(name):
+    found = ood.extractor(network(name, odd(name))).predict(pixels(name, size=odd(name)), verbose=0)
+    assert len(found) == 4 and found.shape[1] >= 16 and np.isfinite(found).all()
+    assert (found.std(0) > 0).mean() > 0.5
 
 
 def test_names_are_the_lessons_in_their_order_then_the_others():

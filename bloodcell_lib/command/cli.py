@@ -1,10 +1,11 @@
-"""The command `bloodcell`: data, run, table, notebooks."""
+"""The command `bloodcell`: data, run, table, predict, notebooks."""
 
 import argparse
 import os
 import signal
 import sys
 from collections import Counter
+from pathlib import Path
 
 from bloodcell_lib import __version__
 
@@ -120,6 +121,34 @@ def table(options: argparse.Namespace) -> int:
     return 0
 
 
+def predict(options: argparse.Namespace) -> int:
+    """Say what a trained network takes images for, and what that is worth."""
+    from bloodcell_lib import files
+    from bloodcell_lib.command import predict, tables
+
+    for option, ending in (("out", ".csv"), ("cam", ".png")):
+        if (path := getattr(options, option)) and path.suffix.lower() != ending:
+            raise ValueError(f"--{option} {path} is no name of a {ending} file. Give one that ends with {ending}.")
+    found, unused = predict.find(options.images)
+    about = predict.network(options.model)
+    answers = predict.ask_all(about, found)
+    if len(answers.table):
+        print(tables.text(predict.short(answers.table[: predict.LISTED])))
+        print(f"and {len(answers.table) - predict.LISTED:,} more\n" if len(answers.table) > predict.LISTED else "")
+        print(f"{about.path.stem}: {predict.worth(about)}\n{predict.unusual(about, answers.table)}".rstrip())
+        if options.out:
+            with files.replacing(options.out) as part:
+                answers.table.to_csv(part, index=False, float_format="%.6f")
+            print(f"written: {options.out}")
+        if options.cam:
+            with files.replacing(options.cam) as part:
+                predict.figure(about, answers).savefig(part, dpi=110)
+            print(f"written: {options.cam}, the first {len(answers.pixels)} of {len(answers.table):,} images")
+    notes = [f"Not used: {predict.layouts.told(unused)}."] * bool(unused)
+    print("\n".join([*answers.refused, *notes]), file=sys.stderr, end="\n" * bool(answers.refused or unused))
+    return 1 if answers.refused else 0
+
+
 def notebooks(options: argparse.Namespace) -> int:
     """Copy the notebooks into a folder."""
     from bloodcell_lib.command.notebooks import copy_notebooks
@@ -150,6 +179,15 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("folder", nargs="?", help="default: runs/")
     one.add_argument("--write", action="store_true", help="also make README.md and its figure in that folder")
     one.set_defaults(command=table)
+
+    one = commands.add_parser("predict", help="ask a trained network about images of your own")
+    one.add_argument(
+        "images", nargs="+", metavar="IMAGE", help="files, folders, zips, or patterns such as 'cells/*.png'"
+    )
+    one.add_argument("--model", required=True, metavar="RUN", help="a run's name, its .keras or its .json")
+    one.add_argument("--out", type=Path, metavar="CSV", help="write all probabilities into this table")
+    one.add_argument("--cam", type=Path, metavar="PNG", help="draw what the network looked at, for the first images")
+    one.set_defaults(command=predict)
 
     one = commands.add_parser("notebooks", help="copy the notebooks into a folder of your own")
     one.add_argument("folder")

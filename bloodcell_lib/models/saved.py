@@ -1,0 +1,81 @@
+"""A trained network's file: Keras' own, and inside it what else its use needs."""
+
+import io
+import json
+import os
+import zipfile
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bloodcell_lib import files
+from bloodcell_lib.backend import keras
+from bloodcell_lib.models import ood
+from bloodcell_lib.models.ood import Typical
+
+ABOUT, TYPICAL = "bloodcell.json", "bloodcell.npz"  # Keras leaves alone what it does not know
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A trained network, read from its file.
+
+    `about` has what the run was: name, classes and settings, and under "record" the whole record, once there is one.
+    `typical` tells images that are unlike the training images; it is None before the run was evaluated.
+    """
+
+    path: Path
+    network: keras.Model
+    about: dict[str, Any]
+    typical: Typical | None
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes, in the order of the probabilities."""
+        return self.about["classes"]
+
+    @cached_property
+    def with_features(self) -> keras.Model:
+        """The network with a second output: the features that `typical` judges by."""
+        return keras.Model(self.network.input, [self.network.output, ood.extractor(self.network).output])
+
+
+def save(network: keras.Model, path: Path, about: dict[str, Any]) -> None:
+    """Write a network, and in its file what the run was; whole or not at all."""
+    with files.replacing(path) as part:
+        network.save(part)
+        with zipfile.ZipFile(part, "a") as file:
+            file.writestr(ABOUT, json.dumps(about))
+
+
+def complete(path: Path, record: dict[str, Any], typical: Typical) -> None:
+    """Add to a network's file the record of its run, and what tells unusual images."""
+    with files.replacing(path) as part, zipfile.ZipFile(path) as old, zipfile.ZipFile(part, "w") as new:
+        for member in old.infolist():
+            if member.filename not in (ABOUT, TYPICAL):
+                new.writestr(member, old.read(member))
+        new.writestr(ABOUT, json.dumps(json.loads(old.read(ABOUT)) | {"record": record}))
+        arrays = io.BytesIO()
+        np.savez(arrays, **vars(typical))
+        new.writestr(TYPICAL, arrays.getvalue())
+
+
+def load(path: str | os.PathLike) -> Saved:
+    """Read a trained network.
+
+    Raises:
+        ValueError: there is no such file, it is damaged, or it does not say what its classes are.
+    """
+    path = Path(path)
+    try:
+        with zipfile.ZipFile(path) as file:
+            if ABOUT not in (inside := file.namelist()):
+                raise ValueError("it does not name its classes, because another program or an older version wrote it")
+            about = json.loads(file.read(ABOUT))
+            typical = Typical(**np.load(io.BytesIO(file.read(TYPICAL)))) if TYPICAL in inside else None
+        return Saved(path, keras.saving.load_model(path, compile=False), about, typical)
+    except Exception as error:  # whatever a file raises that was cut or flipped
+        raise ValueError(f"{path}: not a trained network of `bloodcell run` ({error}). Run the model again.") from error
