@@ -15,8 +15,11 @@ help:  ## say what each target does
 run: .venv  ## execute every notebook on the sample and print the table of results
 	$(BIN)/bloodcell run --data sample
 
-pages: .venv  ## the same, and runs/pages/index.html: the executed lessons, to be read in a browser
+pages: .venv  ## the same, and runs/pages/index.html: lessons, glossary and search, to be read in a browser
 	$(BIN)/bloodcell run --data sample --pages
+
+slides: .venv  ## runs/pages/slides: the lessons as slides, with what they printed and drew if they were executed
+	$(BIN)/bloodcell pages --slides
 
 test: .venv  ## run the tests; those on the real archive need BLOODCELL_DATA
 	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
@@ -57,4 +60,4 @@ define venv
 $(CHOICE) -m venv .venv
 endef
 
-.PHONY: help run pages test lab lint lock clean python .venv
+.PHONY: help run pages slides test lab lint lock clean python .venv

@@ -149,6 +149,22 @@ def predict(options: argparse.Namespace) -> int:
     return 1 if answers.refused else 0
 
 
+def pages(options: argparse.Namespace) -> int:
+    """Write the site of a folder of runs, and slides if asked for. Nothing is executed."""
+    from bloodcell_lib import files
+    from bloodcell_lib.command import pages, slides
+
+    folder = files.out_dir(options.folder)
+    copies = pages.executed(folder)
+    without = [name for name, copy in copies if copy.parent != folder]
+    if without:
+        print(f"without outputs, since {folder} has no executed copy: {', '.join(without)}")
+    if options.slides:
+        print(f"The slides are in {slides.write_all(copies, folder / 'pages' / pages.SLIDES)}")
+    print(f"The pages begin at {pages.write_all(copies, folder / 'pages')}")
+    return 0
+
+
 def notebooks(options: argparse.Namespace) -> int:
     """Copy the notebooks into a folder."""
     from bloodcell_lib.command.notebooks import copy_notebooks
@@ -188,6 +204,11 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--out", type=Path, metavar="CSV", help="write all probabilities into this table")
     one.add_argument("--cam", type=Path, metavar="PNG", help="draw what the network looked at, for the first images")
     one.set_defaults(command=predict)
+
+    one = commands.add_parser("pages", help="write the site of a folder of runs, without executing anything")
+    one.add_argument("folder", nargs="?", help="default: runs/")
+    one.add_argument("--slides", action="store_true", help="also slides; npm, if it is there, fetches reveal.js once")
+    one.set_defaults(command=pages)
 
     one = commands.add_parser("notebooks", help="copy the notebooks into a folder of your own")
     one.add_argument("folder")

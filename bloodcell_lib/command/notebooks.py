@@ -1,10 +1,11 @@
-"""The notebooks that come with the library: found by name, and copied into a folder of the user's own."""
+"""The notebooks and texts that come with the library: found by name, and copied into a folder of the user's own."""
 
 import os
 from pathlib import Path
 
 from bloodcell_lib import files
 
+TEXTS = ("glossary.md", "teaching.md")
 READERS = ("comparison",)  # they read the records of the lessons, so they come last and are never skipped
 OF_PHOTOGRAPHS = ("leakage",)  # they split by photograph, so they do not apply to a set that cannot be split so
 
@@ -30,7 +31,7 @@ def find(wanted: list[str]) -> list[Path]:
 
 
 def copy_notebooks(folder: str | os.PathLike) -> list[Path]:
-    """Copy all notebooks into a folder, which is made if need be.
+    """Copy all notebooks, the glossary and the teacher's page into a folder, which is made if need be.
 
     Returns:
         The copies, with those that were already there, unchanged.
@@ -41,9 +42,8 @@ def copy_notebooks(folder: str | os.PathLike) -> list[Path]:
     folder = Path(folder).expanduser()
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file. Name a folder to copy the notebooks into.")
-    copies = {
-        folder / notebook.name: notebook.read_bytes() for notebook in sorted(files.shipped("notebooks").glob("*.ipynb"))
-    }
+    shelf = files.shipped("notebooks")
+    copies = {folder / file.name: file.read_bytes() for file in [*sorted(shelf.glob("*.ipynb")), *map(shelf.joinpath, TEXTS)]}
     missing = [copy for copy in copies if not copy.exists()]
     if changed := [copy.name for copy in copies if copy not in missing and copy.read_bytes() != copies[copy]]:
         raise ValueError(
