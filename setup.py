@@ -3,6 +3,7 @@
 from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 
+LIBRARY = {"bloodcell_lib": ["*.json", "command/site/*"]}
 SHIPPED = {
     "bloodcell_lib.notebooks": ("notebooks", ["*.ipynb", "*.md"]),
     "bloodcell_lib.data": ("data", ["provenance.csv", "same_cell.csv"]),
@@ -19,6 +20,6 @@ class BuildPy(build_py):
 setup(
     packages=[*find_packages(include=["bloodcell_lib*"]), *SHIPPED],
     package_dir={package: folder for package, (folder, _) in SHIPPED.items()},
-    package_data={"bloodcell_lib": ["*.json", "command/site/*"]} | {package: files for package, (_, files) in SHIPPED.items()},
+    package_data=LIBRARY | {package: files for package, (_, files) in SHIPPED.items()},
     cmdclass={"build_py": BuildPy},
 )

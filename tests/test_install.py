@@ -86,7 +86,8 @@ def modules(tree: Path) -> set[str]:
 
 
 def notebooks(tree: Path) -> set[str]:
-    return {path.name for path in (tree / "notebooks").glob("*.ipynb")}
+    """Notebooks and texts."""
+    return {path.name for path in (tree / "notebooks").iterdir() if path.suffix in (".ipynb", ".md")}
 
 
 @pytest.mark.install
@@ -144,7 +145,7 @@ def test_notebooks_are_copied_once_and_never_over_changed_ones(tmp_path):
     folder = tmp_path / "new" / "lessons"
     copies = copy_notebooks(folder)
     assert {copy.name: copy.read_bytes() for copy in copies} == {
-        path.name: path.read_bytes() for path in (ROOT / "notebooks").glob("*.ipynb")
+        name: (ROOT / "notebooks" / name).read_bytes() for name in notebooks(ROOT)
     }
     copies[1].unlink()
     assert copy_notebooks(folder) == copies and copies[1].exists()

@@ -1,14 +1,21 @@
 """Pages open without a server and without the internet, and lead to each other."""
 
+import json
+import os
 import re
+import shutil
+import subprocess
 from pathlib import Path
+from urllib.parse import unquote
 
 import nbformat
 import pytest
+import yaml
 from bs4 import BeautifulSoup
 from nbconvert.filters.markdown_mistune import MarkdownWithMath
 
-from bloodcell_lib.command import pages
+from bloodcell_lib import files
+from bloodcell_lib.command import cli, pages
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
 MARKDOWN = """# A title
@@ -91,16 +98,106 @@ def test_every_formula_of_the_lessons_is_read(path, monkeypatch):
     assert seen or path.stem[:2] not in ("01", "02", "03", "04")
 
 
-def test_a_folder_begins_at_its_index(tmp_path):
+@pytest.fixture
+def measured(tmp_path, monkeypatch):
+    """A folder in place of what is shipped: the project's notebooks, and a comparison of one figure."""
+    (tmp_path / "shipped").mkdir()
+    (tmp_path / "shipped/notebooks").symlink_to(NOTEBOOKS[0].parent)
+    (tmp_path / "shipped/results").mkdir()
+    page = '<title>10. The comparison</title><body><img alt="from 72 to 77" src="data:,a"><img alt="b" src="data:,b">'
+    (tmp_path / "shipped/results/comparison.html").write_text(page)
+    monkeypatch.setattr(files, "shipped", lambda what: tmp_path / "shipped" / what)
+
+
+def hrefs(page: Path, part: str = "main") -> set[str]:
+    return {link["href"] for link in soup(page).select(f"{part} a") if not link["href"].startswith("#")}
+
+
+def test_a_folder_begins_at_its_index(tmp_path, measured):
     first, second = NOTEBOOKS[1], tmp_path / "again.ipynb"
     second.write_text("not read")
     index = pages.write_all(
         [(first.name, first), (first.name, second), ("gone.ipynb", tmp_path / "no")], tmp_path / "p"
     )
-    assert sorted(path.name for path in index.parent.iterdir()) == [f"{first.stem}.html", "index.html"]
-    hrefs = {link["href"] for link in soup(index).find_all("a") if not link["href"].startswith("#")}
-    assert hrefs == {f"{first.stem}.html"}
+    texts = {"index.html", "glossary.html", "teaching.html", "measured.html"}
+    assert {path.name for path in index.parent.iterdir()} == {f"{first.stem}.html", "search.js", "site.css"} | texts
+    assert hrefs(index) == {f"{first.stem}.html", "glossary.html", "teaching.html", "measured.html"}
     assert "Your runs" in soup(index).get_text() and "PROTOCOL" not in soup(index).get_text()  # it was not executed
-    assert "index.html" in {link["href"] for link in soup(index.with_name(f"{first.stem}.html")).find_all("a")}
+    assert "index.html" in hrefs(index.with_name(f"{first.stem}.html"))
     pages.write_all([(NOTEBOOKS[2].name, NOTEBOOKS[2])], index.parent)
-    assert {f"{first.stem}.html", f"{NOTEBOOKS[2].stem}.html"} <= {link["href"] for link in soup(index).find_all("a")}
+    assert {f"{first.stem}.html", f"{NOTEBOOKS[2].stem}.html"} <= hrefs(index)
+    for page in index.parent.glob("*.html"):  # also those of the first batch
+        names = [link["href"] for link in soup(page).select("#site nav > details > ol > li > a[href$='.html']")]
+        assert names[:3] == ["index.html", f"{first.stem}.html", f"{NOTEBOOKS[2].stem}.html"] and len(names) == 6
+        (here,) = soup(page).select("#site [aria-current]")
+        assert here["href"] == page.name and len(soup(page).select("#site")) == 1
+
+
+def test_the_front_page_begins_with_what_was_measured(tmp_path, measured):
+    index = pages.write_all([], tmp_path)
+    figure = soup(index).find("figure")
+    assert figure.a["href"] == "measured.html" and figure.img["alt"] == "from 72 to 77"
+    assert figure.find_previous("h1") and figure.find_next("h2").get_text().startswith("The map")
+    assert soup(tmp_path / "measured.html").title.text == "The comparison, on blood"
+
+
+def test_every_link_of_the_site_leads_somewhere(tmp_path):
+    index = pages.write_all([(path.name, path) for path in NOTEBOOKS[:2]], tmp_path)
+    places = {page.name: {tag["id"] for tag in soup(page).find_all(id=True)} for page in index.parent.glob("*.html")}
+    for page in index.parent.glob("*.html"):
+        for link in soup(page).find_all("a", href=True):
+            path, _, place = link["href"].partition("#")
+            if "://" not in path:
+                known = places[path or page.name]
+                assert not place or unquote(place) in known, (page.name, link["href"])
+        local = [tag.get("src") or tag.get("href") for tag in soup(page).select("#site script, #site link")]
+        assert local == ["site.css", "search.js"] and all((tmp_path / name).exists() for name in local)
+        assert not [tag for tag in soup(page).find_all(src=True) if not tag["src"].startswith(("data:", "search.js"))]
+
+
+def test_the_sections_of_a_page_have_its_words_and_no_code(page):
+    title, (section,) = pages.sections(str(page))
+    assert (title, section.level, section.anchor, section.heading) == ("A title", 1, "A-title", "A title")
+    assert section.text.startswith("See one, its training, two, above") and "costs 5 $" in section.text
+    assert "theta" not in section.text and "shown" not in section.text
+
+
+@pytest.mark.skipif(not shutil.which("node"), reason="the search runs in a browser, or in Node")
+def test_the_search_finds_headings_first_and_either_spelling(tmp_path):
+    pages.write_all([(path.name, path) for path in NOTEBOOKS[:2]], tmp_path)
+    stub = """const stub = new Proxy(() => stub, { get: (_, key) => (key === Symbol.iterator ? undefined : stub) });
+    globalThis.document = stub; globalThis.matchMedia = stub;"""
+    asked = ["stride", "Cross entropy", "batch normalization", "intraclass correlation zzz", ""]
+    ask = f"""console.log(JSON.stringify({json.dumps(asked)}.map(
+        query => rank(query).ranked.map(entry => `${{entry.page}}#${{entry.anchor}}`))))"""
+    script = stub + (tmp_path / "search.js").read_text(encoding="utf-8") + ask
+    done = subprocess.run(["node", "-"], input=script, capture_output=True, text=True, check=True)
+    stride, entropy, spelling, none, empty = json.loads(done.stdout)
+    assert stride[0] == "glossary.html#stride" and "01_cnn.html#Equations-3-to-7-by-hand" in stride
+    assert entropy[0] == "glossary.html#cross-entropy" and spelling[0] == "glossary.html#batch-normalisation"
+    assert none == empty == []
+
+
+def test_the_command_takes_the_newest_copies_and_executes_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(pages.notebooks, "find", lambda wanted: NOTEBOOKS[1:3])
+    for seed, age in ((0, 2), (1, 0), (2, 1)):
+        copy = tmp_path / f"{NOTEBOOKS[1].stem}-quick-seed{seed}.ipynb"
+        cell = nbformat.v4.new_markdown_cell(f"# Seed {seed}")
+        nbformat.write(nbformat.v4.new_notebook(cells=[cell]), copy)
+        os.utime(copy, (1e9 - age, 1e9 - age))
+    assert cli.main(["pages", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert f"no executed copy: {NOTEBOOKS[2].name}\n" in said and str(tmp_path / "pages/index.html") in said
+    assert soup(tmp_path / f"pages/{NOTEBOOKS[1].stem}.html").title.text == "Seed 1"
+    assert soup(tmp_path / f"pages/{NOTEBOOKS[2].stem}.html").title.text.startswith("2. ")
+
+
+def test_the_site_is_published_as_make_builds_it():
+    root = NOTEBOOKS[0].parents[1]
+    workflow = yaml.safe_load((root / ".github/workflows/pages.yml").read_text())
+    (job,) = workflow["jobs"].values()
+    assert [step["run"] for step in job["steps"] if "run" in step] == ["make pages", "make slides"]
+    (upload,) = (step for step in job["steps"] if step.get("uses", "").startswith("actions/upload-pages-artifact"))
+    made = subprocess.run(["make", "-n", "pages"], cwd=root, capture_output=True, text=True, check=True).stdout
+    assert upload["with"]["path"] == "runs/pages" and "bloodcell run --data sample --pages" in made
+    assert files.out_dir() == root / "runs" and workflow["permissions"]["pages"] == "write"

@@ -43,7 +43,8 @@ def copy_notebooks(folder: str | os.PathLike) -> list[Path]:
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file. Name a folder to copy the notebooks into.")
     shelf = files.shipped("notebooks")
-    copies = {folder / file.name: file.read_bytes() for file in [*sorted(shelf.glob("*.ipynb")), *map(shelf.joinpath, TEXTS)]}
+    shown = [*sorted(shelf.glob("*.ipynb")), *map(shelf.joinpath, TEXTS)]
+    copies = {folder / file.name: file.read_bytes() for file in shown}
     missing = [copy for copy in copies if not copy.exists()]
     if changed := [copy.name for copy in copies if copy not in missing and copy.read_bytes() != copies[copy]]:
         raise ValueError(

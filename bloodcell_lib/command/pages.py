@@ -30,7 +30,8 @@ HEADER = """<header id="site"><link rel="stylesheet" href="site.css"><script src
 <a class="skip" href="#main">Skip to the text</a>
 <form role="search" hidden><input type="search" aria-label="Search all pages" placeholder="Search all pages: press /"
 autocomplete="off"></form><p role="status"></p><ol class="found"></ol>
-<nav aria-label="Pages"><details><summary>Pages</summary><ol>{pages}</ol></details></nav></header><span id="main"></span>"""
+<nav aria-label="Pages"><details><summary>Pages</summary><ol>{pages}</ol></details></nav>
+</header><span id="main"></span>"""
 
 
 class Renderer(IPythonRenderer):
@@ -85,9 +86,7 @@ def export(exporter: HTMLExporter, template: str, content: NotebookNode, links: 
     return exporter.from_notebook_node(content)[0]
 
 
-def write(
-    notebook: Path | NotebookNode, page: Path, links: Mapping[str, str] | None = None, code: bool = True
-) -> None:
+def write(notebook: Path | NotebookNode, page: Path, links: Mapping[str, str] | None = None, code: bool = True) -> None:
     """Write a notebook, with the outputs that it has, as one HTML file.
 
     Args:
@@ -187,7 +186,8 @@ def _join(folder: Path) -> None:
     for name, text in texts.items():
         header = HEADER.format(pages="".join(_item(other, *found[other], other == name, folder) for other in order))
         bare = re.sub(r'<header id="site">.*?</header><span id="main"></span>', "", text, flags=re.DOTALL)
-        _put(folder / name, re.sub(r"<body[^>]*>", lambda body, add=header: body[0] + add, bare, count=1))
+        head, body, rest = re.split(r"(<body[^>]*>)", bare, maxsplit=1)
+        _put(folder / name, head + body + header + rest)
     index = [[name, title, *section[1:]] for name, (title, parts) in found.items() for section in parts]
     environment = HTMLExporter().environment
     dark = environment.loader.get_source(environment, "static/theme-dark.css")[0]

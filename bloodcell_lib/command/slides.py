@@ -1,9 +1,9 @@
 """Lessons as slides, made by rule from their own cells.
 
-A heading begins a slide, and so does each text below it, and each figure or table that is not the first output of its cell.
-A slide has the text, a long one by the first sentence of each paragraph, with all formulas, lists and tables, and then
-the cells that follow: code where the lesson shows it, and what it gave. The whole text is the speaker's notes. Setup,
-parameters, answers, progress, calls of `lesson` and the cells that check an exercise are left out.
+A heading begins a slide, and so does each text below it, and each figure or table that is not the first output of its
+cell. A slide has the text, a long one by the first sentence of each paragraph, with all formulas, lists and tables, and
+then the cells that follow: code where the lesson shows it, and what it gave. The whole text is the speaker's notes.
+Setup, parameters, answers, progress, calls of `lesson` and the cells that check an exercise are left out.
 """
 
 import re

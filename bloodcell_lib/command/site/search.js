@@ -19,6 +19,12 @@ function score(entry, words) {  // headings count most, whole words more than pa
   return sum;
 }
 
+function rank(query) {  // all entries that fit, the best first
+  const words = fold(query).split(/\s+/).filter(Boolean);
+  const scored = words.length ? entries.map(entry => [score(entry, words), entry]).filter(([points]) => points) : [];
+  return { words, ranked: scored.sort((a, b) => b[0] - a[0]).map(([, entry]) => entry) };
+}
+
 function excerpt(entry, words) {  // the text around the first word found, as nodes
   const places = words.map(word => [entry.body.indexOf(word), word.length]).filter(([at]) => at >= 0);
   const [at, length] = places.length ? places.reduce((a, b) => (a[0] <= b[0] ? a : b)) : [0, 0];
@@ -29,10 +35,8 @@ function excerpt(entry, words) {  // the text around the first word found, as no
 }
 
 function show(query) {
-  const words = fold(query).split(/\s+/).filter(Boolean);
-  const ranked = words.length ? entries.map(entry => [score(entry, words), entry]).filter(([points]) => points) : [];
-  ranked.sort((a, b) => b[0] - a[0]);
-  found.replaceChildren(...ranked.slice(0, MOST).map(([, entry]) => {
+  const { words, ranked } = rank(query);
+  found.replaceChildren(...ranked.slice(0, MOST).map(entry => {
     const item = document.createElement("li"), link = document.createElement("a"), text = document.createElement("p");
     link.href = entry.page + (entry.anchor && `#${encodeURIComponent(entry.anchor)}`);
     const head = document.createElement("b");
