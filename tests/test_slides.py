@@ -29,7 +29,7 @@ def lesson():
         ),
         new.new_code_cell("x = 1", outputs=[new.new_output("stream", name="stderr", text="progress")]),
         new.new_code_cell("draw()", metadata={"tags": ["hide-input"]}, outputs=[figure("one"), figure("two")]),
-        new.new_markdown_cell(f"Short. Two sentences.\n\n### Deeper\n\n{LONG}"),
+        new.new_markdown_cell(f"Short. Two sentences.\n\n### Deeper\n\n{LONG}"),  # nothing follows
         new.new_markdown_cell(f"## Exercises\n\n**1.** How many?\n\n{ANSWER}"),
         new.new_code_cell('answer = None\nlesson.check("01.1", answer)'),
     ]
@@ -76,6 +76,11 @@ def test_plumbing_answers_and_progress_are_left_out(lesson):
 def test_a_second_figure_has_a_slide_of_its_own(lesson):
     cells = [cell for _, cells in shown(slides.deck(lesson).cells) for cell in cells if cell.source == "draw()"]
     assert [[output.data["text/plain"] for output in cell.outputs] for cell in cells] == [["one"], ["two"]]
+
+
+def test_a_text_that_no_output_follows_may_be_longer(lesson):
+    found = shown(slides.deck(lesson).cells)
+    assert LONG in found[4][1][0].source and LONG not in found[1][1][0].source
 
 
 @pytest.mark.parametrize("fetched", [False, True])

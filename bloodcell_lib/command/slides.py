@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import tarfile
 from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -25,7 +26,7 @@ REVEAL = "reveal.js@5.2.1"  # the script that shows the slides; MIT
 NEEDED = ("package/dist/", "package/plugin/notes/", "package/LICENSE")
 PLUMBING = ("Setup", "Parameters")
 SPOKEN = re.compile(r"(?<!\bFig)(?<!\bFigs)(?<!\bvs)[.?!](?= |$)")  # ends a sentence
-MOST = 60  # words of a text that is shown whole
+WHOLE = {True: 60, False: 150}  # the most words of a text that is shown whole, above the output of cells and alone
 
 
 def write_all(lessons: Iterable[tuple[str, Path]], folder: Path) -> Path:
@@ -66,13 +67,15 @@ def reveal(folder: Path) -> str:
 def deck(lesson: NotebookNode) -> NotebookNode:
     """Return a lesson as a notebook whose cells say which slide they are on."""
     cells, section = [], ""
-    for cell in lesson.cells[1:]:  # before them, the way to the neighbours
+    for cell, after in pairwise([*lesson.cells[1:], None]):  # before them, the way to the neighbours
         if cell.cell_type == "markdown":
-            for part in re.split(r"^(?=#{1,3} )", cell.source, flags=re.MULTILINE):
+            parts = [part for part in re.split(r"^(?=#{1,3} )", cell.source, flags=re.MULTILINE) if part.strip()]
+            for part in parts:
                 heading = re.match(r"##? (.+)", part)
                 section = heading[1] if heading else section
-                if section not in PLUMBING and part.strip():
-                    cells += _slide(part, "slide" if heading else "subslide")
+                if section not in PLUMBING:
+                    above = part is parts[-1] and after is not None and after.cell_type == "code"
+                    cells += _slide(part, "slide" if heading else "subslide", WHOLE[above])
         elif section not in PLUMBING and "lesson.check(" not in cell.source:
             cells += _results(cell)
     lesson.cells = cells
@@ -95,10 +98,10 @@ def _results(cell: NotebookNode) -> list[NotebookNode]:
     return [first, *(new_code_cell(cell.source, metadata=more, outputs=outputs) for outputs in groups[1:])]
 
 
-def _slide(text: str, kind: str) -> list[NotebookNode]:
+def _slide(text: str, kind: str, most: int) -> list[NotebookNode]:
     """Return what a slide shows of a text, and the text as the speaker's notes."""
     blocks = [block for block in _blocks(text) if not block.startswith("<details>")]
-    if sum(len(block.split()) for block in blocks) > MOST:
+    if sum(len(block.split()) for block in blocks) > most:
         blocks = [_begun(block) for block in blocks]
     shown = new_markdown_cell("\n\n".join(blocks))
     notes = new_markdown_cell(re.sub(r"^#.*\n", "", text))
