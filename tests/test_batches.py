@@ -15,7 +15,7 @@ import pytest
 from test_command import LESSON, ends, notebook, planned, shelf  # noqa: F401  a fixture
 
 from bloodcell_lib import files
-from bloodcell_lib.command import cli, runner, screen
+from bloodcell_lib.command import cli, notebooks, runner, screen
 
 BATCH = """
 import sys
@@ -176,6 +176,8 @@ def test_a_page_folds_what_only_draws(shelf, tmp_path, own_folder, capsys):  # n
 def test_pages_of_what_was_executed_before_need_no_second_run(shelf, tmp_path, own_folder, capsys):  # noqa: F811
     notebook(shelf / "00_good.ipynb", "print('ran')")
     nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# Map")]), shelf / "index.ipynb")
+    for name in notebooks.TEXTS:
+        (shelf / name).write_text(f"# {name}")
     assert run("00", "--data", own_folder, "--out", tmp_path / "out") == 0
     assert not (tmp_path / "out/pages").exists()
     assert run("00", "--data", own_folder, "--out", tmp_path / "out", "--pages") == 0

@@ -149,7 +149,7 @@ def _measured(folder: Path) -> str:
     if not source.exists():
         return ""
     text = source.read_text(encoding="utf-8")
-    _put(folder / MEASURED, text.replace("<title>10. The comparison<", "<title>The comparison, on blood<"))
+    _put(folder / MEASURED, re.sub(r"(?<=<title>).*?(?=</title>)", "The comparison, on blood", text, count=1))
     (figure,) = re.findall(r"<img [^>]*>", text)[:1]
     return f'<figure style="margin: 0"><a href="{MEASURED}">{figure}</a><figcaption>{CAPTION}</figcaption></figure>'
 
