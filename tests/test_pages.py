@@ -144,7 +144,7 @@ def test_the_front_page_begins_with_what_was_measured(tmp_path, measured):
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     """The folder of a site with two lessons, and each of its pages by name."""
-    lessons = [(path.name, path) for path in NOTEBOOKS[:2]]
+    lessons = [(NOTEBOOKS[number].name, NOTEBOOKS[number]) for number in (0, 1, 3)]  # one has × in a heading
     folder = pages.write_all(lessons, tmp_path_factory.mktemp("site")).parent
     return folder, {page.name: soup(page) for page in folder.glob("*.html")}
 
@@ -156,7 +156,7 @@ def test_every_link_of_the_site_leads_somewhere(site):
         for link in page.find_all("a", href=True):
             path, _, place = link["href"].partition("#")
             if "://" not in path:
-                assert not place or unquote(place) in places[path or name], (name, link["href"])
+                assert not place or {place, unquote(place)} & places[path or name], (name, link["href"])
                 assert path in ("", *places), (name, link["href"])
         local = [tag.get("src") or tag.get("href") for tag in page.select("#site script, #site link")]
         assert local == ["site.css", "search.js"] and all((folder / file).exists() for file in local)
