@@ -53,7 +53,7 @@ def test_the_lock_pins_every_dependency_within_its_bounds():
         assert exact.operator == "==", pin
         pinned[pin.name].append(exact.version)
     for wanted in map(Requirement, WANTED):
-        assert pinned[wanted.name] and all(wanted.specifier.contains(version) for version in pinned[wanted.name]), wanted
+        assert pinned[wanted.name] and all(map(wanted.specifier.contains, pinned[wanted.name])), wanted
 
 
 def test_the_lock_has_hashes_for_every_pin():
