@@ -33,17 +33,18 @@ def do(tmp_path, cache):
     return do
 
 
+@pytest.mark.timeout(1800)
 def test_every_block_of_the_text_works(do, tmp_path):
-    """Python goes to the end of the file that the paragraph before it names, or is a script."""
+    """A block goes to the end of the file that the paragraph before it names, or it is a script or commands."""
     targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     written, said = [], {}
     for before, kind, block in zip(TEXT[::3], TEXT[1::3], TEXT[2::3], strict=False):
-        paths = re.findall(r"`(bloodcell_lib/\S+\.py)`", before.strip().split("\n\n")[-1])
-        if kind == "python" and paths:
+        paths = re.findall(r"`(\S+\.(?:py|toml))`", before.strip().split("\n\n")[-1])
+        if kind and paths:
             with open(tmp_path / paths[0], "a") as file:
                 file.write(f"\n\n{block}" if file.tell() else block)
             written += paths
-        elif kind == "python":
+        elif kind:
             do(sys.executable, "-c", block)
         for line in block.splitlines() if not kind else ():
             program, *rest = shlex.split(line, comments=True)
@@ -51,13 +52,15 @@ def test_every_block_of_the_text_works(do, tmp_path):
                 assert rest[0] in targets
             else:
                 said[line] = do(*PROGRAMS[program], *rest)
-    assert written == ["bloodcell_lib/models/allcnn.py", "bloodcell_lib/cards.py"]
+    assert written == ["bloodcell_lib/models/allcnn.py", "bloodcell_lib/cards.py", "pyproject.toml"]
     for command in (("check",), ("format", "--check")):
-        do(sys.executable, "-m", "ruff", *command, *written)
-    network, table, card, data = said.values()
+        do(sys.executable, "-m", "ruff", *command, *written[:2])
+    network, table, card, data, copies, address = said.values()
     assert int(re.search(r"(\d+) passed", network)[1]) >= 14 and "skipped" not in network
     assert re.search(r"\| allcnn +\| sample +\| quick-", table)
     assert re.search(r"\b2 passed", card) and "skipped" not in card
+    assert copies.count(".ipynb") == len(list((ROOT / "notebooks").glob("*.ipynb")))
+    assert int(re.search(r"(\d+) passed", address)[1]) == copies.count(".ipynb")
     assert "ward: 40 images" in data and "0 of 40 images cannot be used" in data
 
 
