@@ -1,4 +1,7 @@
-"""The library stays thin: lines of code without blanks, comments, docstrings and lines of nothing but brackets."""
+"""The library stays thin: lines of code without blanks, comments, docstrings and lines of nothing but brackets.
+
+What is registered, networks and cards of data sets, does not count: one more is no growth of the library.
+"""
 
 import ast
 import io
@@ -12,7 +15,7 @@ OUTSIDE = ("models", "command")  # the networks, and the command that is built o
 FILES = [
     file for file in sorted(LIBRARY.rglob("*.py")) if file.relative_to(LIBRARY).parts[0] not in (*OUTSIDE, "sample.py")
 ]
-BUDGET, LONG = 2397, 20  # the aim is 1,500: lower the first number whenever code goes
+BUDGET, LONG = 2367, 20  # the aim is 1,500: lower the first number whenever code goes
 WORDS = (tokenize.NAME, tokenize.NUMBER, tokenize.STRING, getattr(tokenize, "FSTRING_MIDDLE", tokenize.STRING))
 
 
@@ -25,12 +28,19 @@ def texts(tree: ast.AST) -> set[int]:
     return lines
 
 
+def registered(tree: ast.Module) -> set[int]:
+    """Lines of NAME = register(...)."""
+    calls = [node for node in tree.body if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call)]
+    named = [node for node in calls if getattr(node.value.func, "id", "") == "register"]
+    return {line for node in named for line in range(node.lineno, node.end_lineno + 1)}
+
+
 def code_lines(source: str) -> set[int]:
     lines = set()
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type in WORDS:
             lines |= set(range(token.start[0], token.end[0] + 1))
-    return lines - texts(ast.parse(source))
+    return lines - texts(ast.parse(source)) - registered(ast.parse(source))
 
 
 @pytest.mark.parametrize(
@@ -38,6 +48,7 @@ def code_lines(source: str) -> set[int]:
     [
         ('"""Text."""\n\n# comment\nx = 1\n', {4}),
         ("raise ValueError(\n    f'{a}'\n    'b'\n)\n", {1, 2, 3}),
+        ("x = 1\nA = register(\n    Card('a')\n)\ny = call(2)\n", {1, 5}),
         ('def f():\n    """Text\n    on.\n    """\n    return (\n        1\n    )\n', {1, 5, 6}),
     ],
 )

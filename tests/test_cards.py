@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from conftest import make_set, picture
 
-from bloodcell_lib import cards, dataset
+from bloodcell_lib import cards, dataset, layouts
 from bloodcell_lib.cards import DataCard
 from bloodcell_lib.dataset import DatasetError
 
@@ -37,6 +37,30 @@ def mine(registry, tmp_path) -> DataCard:
             places=(place,),
         )
     )
+
+
+every = pytest.mark.parametrize("name", cards.names())
+
+
+@every
+def test_card_is_complete(name):
+    card = cards.get(name)
+    assert card.name == name and card.title and card.licence
+    assert len(set(card.classes)) == len(card.classes) >= 2
+    assert card.about.endswith(".") and card.comparable.endswith(".")
+    assert card.counts and set(card.counts) <= {"", *layouts.PARTS.values()}
+    assert card.places or card.kaggle or card.draw
+    assert card.tables is None or (card.tables / "provenance.csv").is_file()
+
+
+@every
+def test_a_set_at_hand_is_what_its_card_says(name):
+    card = cards.get(name)
+    if not (card.draw or dataset._place(card)):
+        pytest.skip("not on this machine")
+    index = dataset.describe(name)
+    assert index.card is card and index.classes == card.classes
+    assert len(index.entries) == sum(map(sum, card.counts.values())) and dataset.check(index) == []
 
 
 def test_a_name_is_registered_once(mine):

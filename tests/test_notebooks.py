@@ -4,6 +4,7 @@ import ast
 import json
 import os
 import re
+import tomllib
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from statistics import median
@@ -14,6 +15,7 @@ import pytest
 from traitlets.config import Config
 
 from bloodcell_lib import models, protocols, records
+from bloodcell_lib.command import notebooks as copies
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -34,6 +36,10 @@ HEADINGS = [
     "What to remember",
     "Exercises",
 ]
+INSTALL = """from importlib.util import find_spec
+
+if not find_spec("bloodcell_lib"):
+    get_ipython().run_line_magic("pip", \""""
 every = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 numbered = pytest.mark.parametrize("path", NUMBERED, ids=lambda path: path.stem)
 lessons = pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
@@ -118,6 +124,19 @@ def test_the_library_comes_before_keras(path):
 
 
 @every
+def test_the_setup_installs_what_is_missing_from_the_address_of_the_project(path):
+    """It is one address: that in pyproject.toml, once there is one; in a checkout the project lies above."""
+    repository = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"].get("urls", {}).get("Repository")
+    (setup,) = (cell.source for cell in cells(path, "code") if "install -q" in cell.source)
+    start, _, rest = setup.partition("install -q ")
+    assert start == INSTALL and source(path).index("install -q") < source(path).index("from bloodcell_lib")
+    if repository is None:
+        assert rest.startswith('..")') and "github.com" not in source(path)
+    else:
+        assert copies.addressed(path.name, path.read_bytes(), repository) == path.read_bytes()
+
+
+@every
 def test_prose_leads(path):
     words = sum(len(cell.source.split()) for cell in cells(path, "markdown"))
     assert words >= 5 * len(source(path).splitlines())
@@ -125,7 +144,7 @@ def test_prose_leads(path):
 
 @numbered
 def test_a_lesson_has_a_length_that_people_finish(path):
-    words = sum(len(cell.source.split()) for cell in cells(path, "markdown"))
+    words = sum(len(cell.source.split()) for cell in cells(path, "markdown")[1:])  # without the way to other lessons
     assert len(cells(path, "code")) <= 30 and words <= 2500
 
 
@@ -174,7 +193,7 @@ def test_a_lesson_begins_with_the_way_to_its_neighbours(path):
     assert cells(path, "markdown")[1].source.startswith(f"# {order[path.name][0]}\n")
     way = [f"[← {order[name][0]}]({name})" for name in names[max(place - 1, 0) : place]]
     way += ["[All lessons](index.ipynb)", *(f"[{order[name][0]} →]({name})" for name in names[place + 1 : place + 2])]
-    assert cells(path, "markdown")[0].source == " · ".join(way)
+    assert cells(path, "markdown")[0].source.partition(" · [Colab](")[0] == " · ".join(way)
 
 
 @numbered

@@ -6,15 +6,20 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections import defaultdict
 from pathlib import Path
 
 import intervals
+import keras
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.version import Version
 
-from bloodcell_lib import metrics, models, records
+import bloodcell_lib
+from bloodcell_lib import backend, metrics, models, records
 from bloodcell_lib.command import report, tables
 
 ROOT = Path(__file__).parents[1]
@@ -28,8 +33,12 @@ WANTED = list(dict.fromkeys(PROJECT["dependencies"] + EXTRAS))  # dev repeats wh
 
 def test_environment_lists_what_pyproject_lists():
     conda = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
-    assert next(d["pip"] for d in conda if isinstance(d, dict)) == WANTED
-    assert f"python{PROJECT['requires-python']}" in conda
+    assert conda == [f"python{PROJECT['requires-python']}", "pip", {"pip": WANTED}]
+
+
+def test_extras_that_want_the_same_package_want_the_same_version():
+    names = [Requirement(wanted).name for wanted in WANTED]
+    assert len(names) == len(set(names)), names
 
 
 def test_every_line_of_the_environment_gives_its_reason():
@@ -38,12 +47,16 @@ def test_every_line_of_the_environment_gives_its_reason():
     assert [line for line in lines if not re.search(r"  # \w{3,}", line)] == []
 
 
-def test_the_lock_pins_every_dependency_once():
+def test_the_lock_pins_every_dependency_within_its_bounds():
     lines = (ROOT / "requirements.lock").read_text().splitlines()
-    pins = [line for line in lines if line and not line.startswith((" ", "#"))]
-    assert all(re.match(r"[\w.\[\]-]+==", pin) for pin in pins), "a line without a pin"
-    names = {re.match(r"[\w.-]+", pin).group().lower() for pin in pins}
-    assert {re.match(r"[\w.-]+", wanted).group() for wanted in WANTED} <= names
+    pins = [Requirement(line.rstrip(" \\")) for line in lines if line and not line.startswith((" ", "#"))]
+    pinned = defaultdict(list)
+    for pin in pins:
+        (exact,) = pin.specifier
+        assert exact.operator == "==", pin
+        pinned[pin.name].append(exact.version)
+    for wanted in map(Requirement, WANTED):
+        assert pinned[wanted.name] and all(map(wanted.specifier.contains, pinned[wanted.name])), wanted
 
 
 def test_the_lock_has_hashes_for_every_pin():
@@ -124,6 +137,58 @@ def test_the_workflow_does_what_ci_does():
     (upload,) = (step for step in job["steps"] if step.get("uses", "").startswith("actions/upload-artifact"))
     assert test["env"]["BLOODCELL_EXECUTED"].endswith(f"/{upload['with']['path']}")
     assert "cancelled()" in upload["if"] and "${{ matrix.python }}" in upload["with"]["name"]
+
+
+def test_what_is_cited_is_this_project_and_its_paper():
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    assert readme.startswith(f"# {cited['title']} ")
+    assert (cited["version"], cited["license"]) == (PROJECT["version"], PROJECT["license"])
+    assert cited.get("repository-code") == PROJECT.get("urls", {}).get("Repository")
+    assert [f"Copyright (c) 2026 {author['name']}" for author in cited["authors"]] == re.findall(
+        r"Copyright .+", (ROOT / "LICENSE").read_text()
+    )
+    (paper,) = cited["references"]
+    assert f"*{paper['title']}* ({paper['year']})" in readme
+
+
+def test_the_changelog_has_the_version():
+    versions = re.findall(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    released = [version for version in versions if version != "Unreleased"]
+    assert versions[0] == "Unreleased" and released == sorted(released, key=Version, reverse=True)
+    assert PROJECT["version"] in released or f"become {PROJECT['version']}," in (ROOT / "CHANGELOG.md").read_text()
+
+
+FORMS = sorted((ROOT / ".github/ISSUE_TEMPLATE").glob("*.yml"))
+
+
+def test_forms_follow_the_rules_of_github():
+    """Of its page "Syntax for GitHub's form schema"; a form that breaks one is not offered, without a word."""
+    forms = {path.stem: yaml.safe_load(path.read_text()) for path in FORMS}
+    assert forms.pop("config") == {"blank_issues_enabled": True}
+    assert len({form["name"] for form in forms.values()}) == len(forms) == 3
+    for form in forms.values():
+        assert set(form) == {"name", "description", "labels", "body"} and form["description"]
+        fields = form["body"]
+        assert {field["type"] for field in fields} <= {"input", "textarea", "dropdown", "checkboxes"}
+        for unique in ([field["id"] for field in fields], [field["attributes"]["label"] for field in fields]):
+            assert len(set(unique)) == len(unique) and all(unique)
+        assert all(re.fullmatch(r"[\w-]+", field["id"]) for field in fields)
+        assert all(set(field.get("validations", {"required": True})) == {"required"} for field in fields)
+        for field in fields:
+            options = field["attributes"].get("options")
+            assert bool(options) == (field["type"] in ("dropdown", "checkboxes"))
+            labels = [option["label"] for option in options or ()] if field["type"] == "checkboxes" else options or ()
+            assert all(isinstance(label, str) and label.lower() != "none" for label in labels)
+            assert "render" not in field["attributes"] or field["type"] == "textarea"
+
+
+def test_the_form_for_errors_asks_by_a_command_that_works():
+    text = " ".join((ROOT / ".github/ISSUE_TEMPLATE/bug.yml").read_text().split())
+    (code,) = re.findall(r'`python -c "(.+?)"`', text)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    for said in (bloodcell_lib.__version__, keras.__version__, keras.backend.backend(), backend.device()):
+        assert said in done.stdout
 
 
 RESULTS = ROOT / "results"

@@ -169,7 +169,7 @@ def notebooks(options: argparse.Namespace) -> int:
     """Copy the notebooks into a folder."""
     from bloodcell_lib.command.notebooks import copy_notebooks
 
-    for path in copy_notebooks(options.folder):
+    for path in copy_notebooks(options.folder, options.repository):
         print(path)
     return 0
 
@@ -212,6 +212,11 @@ def _parser() -> argparse.ArgumentParser:
 
     one = commands.add_parser("notebooks", help="copy the notebooks into a folder of your own")
     one.add_argument("folder")
+    one.add_argument(
+        "--repository",
+        metavar="URL",
+        help="https://github.com/OWNER/NAME: install from there, and link to Colab and Binder",
+    )
     one.set_defaults(command=notebooks)
     return parser
 

@@ -1,6 +1,8 @@
 """The notebooks and texts that come with the library: found by name, and copied into a folder of the user's own."""
 
+import json
 import os
+import re
 from pathlib import Path
 
 from bloodcell_lib import files
@@ -30,29 +32,63 @@ def find(wanted: list[str]) -> list[Path]:
     return list(dict.fromkeys(chosen))
 
 
-def copy_notebooks(folder: str | os.PathLike) -> list[Path]:
+def copy_notebooks(folder: str | os.PathLike, repository: str | None = None) -> list[Path]:
     """Copy all notebooks, the glossary and the teacher's page into a folder, which is made if need be.
 
+    Args:
+        folder: of the copies. It may be that of the notebooks themselves, to give them an address.
+        repository: where this project is published, for `addressed`; None leaves the notebooks as they are.
+
     Returns:
-        The copies, with those that were already there, unchanged.
+        The copies, with those that were already there. Of these, one that nobody changed gets the address.
 
     Raises:
-        ValueError: the folder is a file, or holds another version of a notebook; then nothing is copied.
+        ValueError: the folder is a file, or holds another version of a notebook, or the address cannot be used; then
+            nothing is copied.
     """
     folder = Path(folder).expanduser()
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file. Name a folder to copy the notebooks into.")
     shelf = files.shipped("notebooks")
     shown = [*sorted(shelf.glob("*.ipynb")), *map(shelf.joinpath, TEXTS)]
-    copies = {folder / file.name: file.read_bytes() for file in shown}
-    missing = [copy for copy in copies if not copy.exists()]
-    if changed := [copy.name for copy in copies if copy not in missing and copy.read_bytes() != copies[copy]]:
+    shipped = {folder / path.name: path.read_bytes() for path in shown}
+    copies = dict(shipped)
+    if repository is not None:
+        copies |= {copy: addressed(copy.name, was, repository) for copy, was in shipped.items() if copy.suffix != ".md"}
+    found = {copy: copy.read_bytes() for copy in copies if copy.exists()}
+    if changed := [copy.name for copy, holds in found.items() if holds not in (copies[copy], shipped[copy])]:
         raise ValueError(
             f"{folder} holds other versions of {', '.join(changed)}. "
             "Nothing was copied: rename or remove them, or name another folder."
         )
     folder.mkdir(parents=True, exist_ok=True)
-    for copy in missing:
-        with files.replacing(copy) as part:
-            part.write_bytes(copies[copy])
+    for copy in copies:
+        if found.get(copy) != copies[copy]:
+            with files.replacing(copy) as part:
+                part.write_bytes(copies[copy])
     return list(copies)
+
+
+def addressed(name: str, notebook: bytes, repository: str) -> bytes:
+    """Return a notebook that installs the library from a repository, and links to itself on Colab and Binder.
+
+    Args:
+        name: of its file, which is in the repository's folder notebooks/, on the branch main.
+        notebook: its bytes, with another address or none.
+        repository: https://github.com/OWNER/NAME.
+
+    Raises:
+        ValueError: the address is another one; Colab opens notebooks from GitHub.
+    """
+    if not (path := re.fullmatch(r"https://github\.com/([\w-]+/[\w.-]+(?<!\.git))", repository)):
+        raise ValueError(f"repository {repository!r} is not a page on GitHub. Give https://github.com/OWNER/NAME.")
+    colab = f"https://colab.research.google.com/github/{path[1]}/blob/main/notebooks/{name}"
+    binder = f"https://mybinder.org/v2/gh/{path[1]}/main?urlpath=lab/tree/notebooks/{name}"
+    content = json.loads(notebook)
+    for cell in content["cells"]:
+        cell["source"] = [re.sub(r'"install -q .*', f'"install -q git+{repository}")', line) for line in cell["source"]]
+    first, *_ = content["cells"]
+    if "](index.ipynb)" in first["source"][0]:  # the way to other lessons
+        way = first["source"][0].partition(" · [Colab](")[0]
+        first["source"] = [f"{way} · [Colab]({colab}) · [Binder]({binder})"]
+    return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
