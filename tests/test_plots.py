@@ -1,5 +1,6 @@
 """Figures show what they are given, and carry an alternative text."""
 
+import ast
 from pathlib import Path
 
 import matplotlib
@@ -15,6 +16,7 @@ from bloodcell_lib.models.cost import Stage  # noqa: E402
 
 CLASSES = ("EOSINOPHIL", "LYMPHOCYTE", "MONOCYTE", "NEUTROPHIL")
 
+DEFINITIONS = (ast.FunctionDef, ast.Import, ast.ImportFrom)
 NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "00_dataset.ipynb"
 IMAGES = np.random.default_rng(0).integers(0, 255, (12, 6, 8, 3), np.uint8)
 HISTORY = {f"{p}{w}": [0.9, 0.5, 0.7] for p in ("", "val_", "test_") for w in ("loss", "accuracy")}
@@ -36,12 +38,14 @@ def test_grid_shows_each_image_under_its_title():
 
 
 def from_the_notebook(*names: str):
-    """Run the imports of the notebook on the data and the cells that define some functions; return the last one."""
+    """Run the imports of the notebook on the data, and cells as far as they define some functions; return the last."""
     wanted = ("from bloodcell_lib import dataset", *(f"def {name}(" for name in names))
     cells, namespace = nbformat.read(NOTEBOOK, as_version=4).cells, {}
     for cell in cells:
         if cell.cell_type == "code" and any(text in cell.source for text in wanted):
-            exec(cell.source, namespace)
+            body = ast.parse(cell.source).body
+            last = max(n for n, node in enumerate(body) if isinstance(node, DEFINITIONS))
+            exec(compile(ast.Module(body[: last + 1], []), cell.id, "exec"), namespace)
     return namespace[names[-1]]
 
 
