@@ -26,8 +26,7 @@ GAP = 0.1  # between two accuracies, above which a lesson explains it
 SOME = 64  # test images on which evidence is measured
 COUNTED = {
     "photo": "The copies of one photograph tend to be classified alike, so photographs are counted, not images.",
-    "image": "Which photograph is behind an image is not known here, so images are counted one by one. If several are "
-    "copies of one photograph, the true interval is wider.",
+    "image": "Photographs are unknown here, so images are counted one by one. With copies, the true interval is wider.",
 }
 
 
@@ -115,13 +114,14 @@ def cost(network: keras.Model, protocol: Protocol, data: Dataset) -> None:
     The backward pass costs about twice the forward pass, so an image costs three times its multiply-adds per epoch.
     """
     full, images = protocols.get("paper"), len(data.train)
+    work = [_work(network, *run) for run in ((full, PAPER_IMAGES), (protocol, images))]
     rows = {
         "image size": ["{} × {}".format(*recipe.image_size) for recipe in (full, protocol)],
         "training images": [f"{PAPER_IMAGES:,}", f"{images:,}"],
         "batch size": [full.batch_size, protocol.batch_size],
         "epochs": [full.epochs, protocol.epochs],
         "learning rate": [f"{models.card(network.name).rate(recipe):g}" for recipe in (full, protocol)],
-        "multiply-adds": [f"{_work(network, *run):.1e}" for run in ((full, PAPER_IMAGES), (protocol, images))],
+        "billion multiply-adds": [f"{each / 1e9:,.0f}" for each in work],
     }
     display(pd.DataFrame.from_dict(rows, "index", columns=["full run", "this run"]))
     less = {
@@ -130,8 +130,7 @@ def cost(network: keras.Model, protocol: Protocol, data: Dataset) -> None:
         "fewer epochs": protocol.epochs < full.epochs,
     }
     reduced = ", ".join(what for what, so in less.items() if so) or "nothing"
-    times = _times(network, protocol, images)
-    _say(f"The full run does {times:,.1f} times the work of this run. Reduced here: {reduced}.")
+    _say(f"The full run does {work[0] / work[1]:,.1f} times the work of this run. Reduced here: {reduced}.")
 
 
 def training(run: Run) -> None:
@@ -173,8 +172,8 @@ def result(record: Record) -> None:
     _say(
         f"{title}: **test accuracy {accuracy} [{low}, {high}]**, after epoch {record.best_epoch} of "
         f"{len(record.history['loss'])}.\n\nThe brackets give a 95 % interval: the range of this trained network's "
-        f"accuracy on new {ends['unit']}s of these classes, estimated from the {ends['units']} that were tested. "
-        f"{COUNTED[ends['unit']]}{tried if covered else ''}{_on_train(record)}"
+        f"accuracy on new {metrics.UNITS[ends['unit']]} of these classes, estimated from the {ends['units']} that were "
+        f"tested. {COUNTED[ends['unit']]}{tried if covered else ''}{_on_train(record)}"
     )
     if metrics.guessing(record.test):
         found = metrics.format_interval(record.test["macro"]["recall"], ends["macro"]["recall"])
@@ -220,18 +219,16 @@ def confusions(record: Record) -> None:
 def per_class(record: Record) -> pd.DataFrame:
     """Return how many photographs, or images, of each class the test set has, and each metric with its interval."""
     test, ends = record.test, record.test["interval95"]
-    columns = {f"{ends['unit']}s": [*test["per_photo"]["count"], ends["units"]]}
+    columns = {metrics.UNITS[ends["unit"]]: [*test["per_photo"]["count"], f"{ends['units']} in all"]}
     for name, shares in test["per_class"].items():
         each = map(metrics.format_interval, shares, ends["per_class"][name])
-        columns[name] = [*each, metrics.format_interval(test["macro"][name], ends["macro"][name])]
-    classes = [name.capitalize() for name in record.dataset["classes"]]
-    return pd.DataFrame(columns, index=[*classes, "mean"]).rename_axis(columns="in %")
+        columns[name.replace("f1", "F1")] = [*each, metrics.format_interval(test["macro"][name], ends["macro"][name])]
+    return pd.DataFrame(columns, [*map(str.capitalize, record.dataset["classes"]), "mean"]).rename_axis(columns="in %")
 
 
 def beside_paper(record: Record, data: Dataset) -> None:
     """Show the network's row of the paper's Table 1 beside the best and the last epoch, and say how they compare."""
-    row = models.card(record.model).table1
-    if row is None:
+    if (row := models.card(record.model).table1) is None:
         return
     epochs = {"best epoch on validation": record.best_epoch, "last epoch": len(record.history["loss"])}
     table = pd.DataFrame({"paper, Table 1": row})

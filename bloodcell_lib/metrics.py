@@ -10,6 +10,7 @@ from sklearn.metrics import brier_score_loss, confusion_matrix, log_loss
 
 METHOD = "Dirichlet by class, design effect of photographs"
 PRIOR = 0.3  # of a photograph, added where photographs are few; chosen, as the method was, by benchmarks/intervals.py
+UNITS = {"photo": "photographs", "image": "images"}  # of intervals, in words
 COVERAGE = (0.948, 0.983)  # of the 95 % interval of accuracy: lowest and highest of the benchmark's scenarios
 
 
@@ -25,8 +26,7 @@ def cross_entropy(labels: np.ndarray, probabilities: np.ndarray) -> float:
 
 def loss_and_accuracy(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
     """Return cross-entropy and accuracy of probabilities (N, classes) for true classes (N,)."""
-    matrix = confusion(labels, probabilities)
-    return {"loss": cross_entropy(labels, probabilities), "accuracy": float(accuracy(matrix))}
+    return {"loss": cross_entropy(labels, probabilities), "accuracy": float(accuracy(confusion(labels, probabilities)))}
 
 
 def one_vs_rest(matrix: np.ndarray) -> dict[str, np.ndarray]:
@@ -103,15 +103,15 @@ def intraclass_correlation(counts: np.ndarray, true: np.ndarray) -> np.ndarray:
 
     Two copies disagree if one is classified correctly and the other wrongly. The correlation is 1 minus the ratio of
     two rates: how often copies of one photograph disagree, and how often copies of two photographs of the class do.
-    `PRIOR` is added to the second: where nearly everything is correct, the ratio cannot be estimated, and a
-    photograph counts as one answer.
+    `PRIOR` is added to the second, because the ratio is uncertain where nearly everything is correct.
     Source: Mak 1988, Applied Statistics 37.
 
     Args:
         counts, true: from `by_photograph`.
 
     Returns:
-        Correlations, 0 to 1 (classes,).
+        Correlations, 0 to 1 (classes,). NaN where none is defined: all images of a class are correct, or all wrong, or
+        no photograph of it has a second copy, or it has only one photograph.
     """
     classes, size = counts.shape[1], counts.sum(1)
     share = counts[np.arange(len(true)), true] / size
@@ -119,7 +119,8 @@ def intraclass_correlation(counts: np.ndarray, true: np.ndarray) -> np.ndarray:
     inside = 2 * share * (1 - share)
     among = _ratio(2 * right * (photos - right) - np.bincount(true, inside, classes), photos - 1)
     within = np.bincount(true, inside * _ratio(size, size - 1), classes)
-    return np.clip(1 - within / (among + PRIOR), 0, 1)
+    defined = (among > 0) & (np.bincount(true, size > 1, classes) > 0)
+    return np.clip(1 - _ratio(within, defined * (among + PRIOR), np.nan), 0, 1)
 
 
 def matrices(counts: np.ndarray, true: np.ndarray, draws: int = 2000, seed: int = 0) -> np.ndarray:
@@ -127,7 +128,8 @@ def matrices(counts: np.ndarray, true: np.ndarray, draws: int = 2000, seed: int 
 
     A class of N images is worth N / (design effect) independent answers, and (n - 1) / n of that, because the
     variance is estimated from the same n photographs. Its row is drawn from the Dirichlet distribution of so many
-    answers, in the observed shares, plus `PRIOR` of a correct answer and `PRIOR` of a wrong one.
+    answers, in the observed shares, plus `PRIOR` of a correct answer and `PRIOR` of a wrong one. Where the
+    correlation is not defined, a photograph counts as one answer.
     Source: Kish 1965, Survey Sampling (design effect); Brown, Cai & DasGupta 2001 (Beta intervals of proportions).
 
     Args:
@@ -141,7 +143,8 @@ def matrices(counts: np.ndarray, true: np.ndarray, draws: int = 2000, seed: int 
     classes, size = counts.shape[1], counts.sum(1)
     matrix, photos = pooled(counts, true), np.bincount(true, minlength=classes)
     images = matrix.sum(1)
-    inflated = np.bincount(true, size * (1 + (size - 1) * intraclass_correlation(counts, true)[true]), classes)
+    alike = np.nan_to_num(intraclass_correlation(counts, true), nan=1)
+    inflated = np.bincount(true, size * (1 + (size - 1) * alike[true]), classes)
     worth = _ratio(images**2, inflated) * _ratio(photos - 1, photos)
     prior = np.where(np.eye(classes, dtype=bool), PRIOR, PRIOR / (classes - 1))
     answers = matrix * _ratio(worth, images)[:, None] + prior
@@ -267,9 +270,8 @@ def undefined(part: dict, classes: Sequence[str]) -> str:
         part: from `summary`.
         classes: names by label.
     """
-    columns = zip(*part["confusion"], strict=True)
     without = [name for name, row in zip(classes, part["confusion"], strict=True) if not any(row)]
-    never = [name for name, column in zip(classes, columns, strict=True) if not any(column)]
+    never = [name for name, column in zip(classes, np.transpose(part["confusion"]), strict=True) if not any(column)]
     said = {
         f"{', '.join(without)}: no image in this part, so no recall and no F1.": bool(without),
         f"{', '.join(never)}: never predicted, so no precision.": bool(never),

@@ -2,7 +2,6 @@
 
 import html
 from collections.abc import Iterable
-from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -12,27 +11,33 @@ from matplotlib.figure import Figure
 
 from bloodcell_lib.dataset import Part
 
-PALETTE = sns.color_palette("colorblind") + sns.color_palette("dark")  # for 20 classes
-WIDE = 24  # inches, of the widest figure
+# For 20 classes, from seaborn's and Matplotlib's palettes. Each has a contrast of at least 3 : 1 with white, and a
+# colour-blind reader can tell the first five apart.
+PALETTE = sns.color_palette(
+    "#0173b2 #d55e00 #029e73 #592f0d #7a21dd #717581 #964a8b #3c3c3c #591e71 #a65628 "
+    "#578dff #a96b59 #832db6 #8c8c8c #023eff #bd1f01 #12711c #8c564b #656364 #006374".split()
+)
+WIDE, DPI = 24, 110  # inches of the widest figure, dots per inch of what is shown
 PARTS = {"train": "", "validation": "val_", "test": "test_"}  # by the names that a history has
-PART_COLOURS = {"train": PALETTE[0], "validation": PALETTE[1], "test": PALETTE[2]}
-STEPS = ("convolution", "normalisation", "activation", "pooling", "join")
-STEP_COLOURS = dict(zip(STEPS, PALETTE, strict=False)) | {"data": PALETTE[7], "depthwise": PALETTE[9]}
-CENTRED: dict[str, Any] = {"ha": "center", "va": "center"}
+PART_COLOURS = dict(zip(PARTS, PALETTE, strict=False))
+STEPS = ("convolution", "depthwise", "activation", "pooling", "join", "data", "normalisation")
+STEP_COLOURS = dict(zip(STEPS, PALETTE, strict=False))
 
 
 def show(figure: Figure, alt: str) -> None:
     """Display a figure in a notebook with an alternative text, and close it.
 
-    As HTML, because JupyterLab and nbconvert drop the alternative text of a plain picture.
+    As HTML, because JupyterLab and nbconvert drop the alternative text of a plain picture. On a narrow screen the
+    figure keeps a width at which its text can be read, and scrolls.
     """
     from IPython.core.pylabtools import print_figure
     from IPython.display import display
 
-    picture = print_figure(figure, bbox_inches=None, base64=True, dpi=110)
+    picture = print_figure(figure, bbox_inches=None, base64=True, dpi=DPI)
     plt.close(figure)
-    tag = f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{picture}" style="max-width: 100%">'
-    display({"text/html": tag, "text/plain": alt}, raw=True)
+    width = f"max-width: 100%; min-width: {min(640, round(DPI * figure.get_figwidth()))}px"
+    tag = f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{picture}" style="{width}">'
+    display({"text/html": f'<div style="overflow-x: auto">{tag}</div>', "text/plain": alt}, raw=True)
 
 
 def grid(images: np.ndarray | list[np.ndarray], titles: list[str], columns: int = 4) -> Figure:
@@ -83,14 +88,14 @@ def diagram(steps: dict[str, tuple], arrows: list[tuple], size: tuple[float, flo
     for name, (x, y, text, kind) in steps.items():
         pale = [1 - 0.25 * (1 - channel) for channel in STEP_COLOURS[kind]]
         box = {"boxstyle": "round,pad=0.5", "facecolor": pale, "edgecolor": STEP_COLOURS[kind]}
-        patches[name] = axis.text(x, y, text, fontsize=9, zorder=3, bbox=box, **CENTRED).get_bbox_patch()
+        patches[name] = axis.text(x, y, text, fontsize=9, zorder=3, bbox=box, ha="center", va="center").get_bbox_patch()
     for start, end, *text in arrows:
         tail, head = (np.array(steps[name][:2], float) for name in (start, end))
         line = {"arrowstyle": "-|>", "color": "grey", "patchA": patches[start], "patchB": patches[end]}
         axis.annotate("", tuple(head), tuple(tail), zorder=2, arrowprops=line | {"shrinkA": 1, "shrinkB": 1})
         if text:
             box = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"}
-            axis.text(*(tail + head) / 2, *text, fontsize=8, zorder=4, bbox=box, **CENTRED)
+            axis.text(*(tail + head) / 2, *text, fontsize=8, zorder=4, bbox=box, ha="center", va="center")
     x, y = np.array([step[:2] for step in steps.values()], float).T
     axis.set(xlim=(x.min() - 0.7, x.max() + 0.7), ylim=(y.min() - 0.5, y.max() + 0.5))
     return figure
@@ -99,7 +104,8 @@ def diagram(steps: dict[str, tuple], arrows: list[tuple], size: tuple[float, flo
 def network(stages: list) -> Figure:
     """Draw a whole network: its feature maps as they shrink and deepen, and each stage's share of weights and work.
 
-    The height of a box is the square root of the map's height; its width grows with the logarithm of the channels.
+    The height of a box is the square root of the map's height; its width grows with the logarithm of the channels. A
+    shape is written where it changes.
 
     Args:
         stages: rows of `models.cost.stages`.
@@ -109,9 +115,9 @@ def network(stages: list) -> Figure:
     heights = np.array([np.sqrt(shape[0] / shapes[0][0]) if len(shape) == 3 else 0.04 for shape in shapes])
     widths = [0.12 + 0.07 * np.log2(shape[-1]) for shape in shapes]
     colours = [PALETTE[0 if len(shape) == 3 else 4] for shape in shapes]
-    maps = axis.bar(range(len(stages)), heights, widths, -heights / 2, color=colours, alpha=0.75)
-    labels = ["×".join(map(str, shape[:-1])) + f"\n{shape[-1]}" for shape in shapes]
-    axis.bar_label(maps, labels, padding=4, fontsize=8)
+    maps = axis.bar(range(len(stages)), heights, widths, -heights / 2, color=colours)
+    labels = pd.Series(["×".join(map(str, shape[:-1])) + f"\n{shape[-1]}" for shape in shapes])
+    axis.bar_label(maps, labels.where(labels != labels.shift(), ""), padding=4, fontsize=9)
     axis.set(ylim=(-0.55, 0.95))
     axis.axis("off")
     shares = pd.DataFrame(stages, columns=["stage", "shape", "weights", "multiply-adds"]).set_index("stage").iloc[:, 1:]
@@ -190,10 +196,11 @@ def confusions(matrices: dict[str, np.ndarray], classes: tuple[str, ...]) -> Fig
     side = max(1, len(classes) / 8)
     size = (4.6 * side * len(matrices), 3.9 * side)
     figure, axes = plt.subplots(1, len(matrices), figsize=size, layout="constrained", squeeze=False)
-    look = {"fmt": "d", "cmap": "Blues", "vmin": 0, "vmax": 1, "cbar": False, "square": True, "linewidths": 1}
+    pale = {"cmap": "Blues", "vmin": 0, "vmax": 1.5, "annot_kws": {"color": "black"}}  # so that black can be read
     for axis, (title, counts) in zip(axes.flat, matrices.items(), strict=True):
         matrix = pd.DataFrame(counts, *2 * [[name.capitalize() for name in classes]])
-        sns.heatmap(matrix.div(matrix.sum(axis=1).clip(lower=1), axis=0), annot=matrix, ax=axis, **look)
+        shares = matrix.div(matrix.sum(axis=1).clip(lower=1), axis=0)
+        sns.heatmap(shares, annot=matrix, fmt="d", cbar=False, square=True, linewidths=1, ax=axis, **pale)
         axis.set(title=title, xlabel="predicted", ylabel="true")
         axis.tick_params(axis="x", rotation=30 if side == 1 else 90)
         axis.tick_params(axis="y", rotation=0)

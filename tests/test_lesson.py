@@ -57,7 +57,7 @@ def test_what_is_not_defined_is_a_dash_with_a_sentence(finished, shown):
     lesson.report(replace(record, test=test), data)
     table = next(it for it in shown if isinstance(it, pd.DataFrame) and "mean" in it.index)
     last = record.dataset["classes"][3]
-    assert table.loc[last.capitalize(), ["precision", "recall", "f1"]].tolist() == ["–"] * 3
+    assert table.loc[last.capitalize(), ["precision", "recall", "F1"]].tolist() == ["–"] * 3
     assert table.loc["mean", "recall"].startswith("100.0 [")
     assert f"On test, {last}: no image in this part, so no recall and no F1." in texts(shown)
 
@@ -109,6 +109,7 @@ def test_the_full_run_is_the_paper_on_its_images(finished, shown):
     paper = protocols.get("paper")
     full = models.cost.multiply_adds(models.build("cnn", paper.image_size)) * 7965 * 20
     times = full / (models.cost.multiply_adds(run.network) * 32 * 3)
+    assert table.loc["billion multiply-adds", "full run"] == f"{3 * full / 1e9:,.0f}"
     assert f"{times:,.1f} times" in said and "smaller images, fewer images, fewer epochs" in said
     shown.clear()
     lesson.cost(models.build("cnn", paper.image_size), paper, SimpleNamespace(train=range(7965)))
@@ -140,7 +141,9 @@ def test_a_report_shows_all_that_a_record_says(finished, shown):
     assert f"{100 * record.test['accuracy']:.1f} % [{100 * low:.1f} %, {100 * high:.1f} %]" in shown[0]
     assert [axis.get_title() for axis in figure.axes] == ["validation", "test"]
     assert f"test: {np.trace(record.test['confusion'])} of 32 correct" in alt
-    assert classes.iloc[:, 0].tolist() == [*record.test["per_photo"]["count"], record.test["interval95"]["units"]]
+    assert [*classes] == ["photographs", "accuracy", "precision", "recall", "F1"]
+    units = f"{record.test['interval95']['units']} in all"
+    assert classes["photographs"].tolist() == [*record.test["per_photo"]["count"], units]
     low, high = record.test["interval95"]["per_class"]["recall"][2]
     recall = record.test["per_class"]["recall"]
     assert classes.loc["Monocyte", "recall"] == f"{100 * recall[2]:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
@@ -159,8 +162,8 @@ def test_an_interval_says_what_it_counts(finished, shown):
     for unit, coverage in (("photo", [0.9, 0.97]), ("image", None)):
         ends = record.test["interval95"] | {"unit": unit, "coverage": coverage}
         lesson.result(replace(record, test=record.test | {"interval95": ends}))
-    assert "photographs are counted" in shown[0] and "90.0 % to 97.0 %" in shown[0]
-    assert "counted one by one" in shown[1] and "simulations" not in shown[1]
+    assert "on new photographs" in shown[0] and "photographs are counted" in shown[0] and "90.0 % to 97.0 %" in shown[0]
+    assert "on new images" in shown[1] and "counted one by one" in shown[1] and "simulations" not in shown[1]
 
 
 def test_guessing_is_called_guessing_and_not_read(finished, shown):

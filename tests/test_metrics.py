@@ -91,7 +91,7 @@ def test_answers_are_counted_by_photograph():
 def test_intraclass_correlation_by_hand():
     counts = np.array([[2, 0], [0, 2], [1, 1]])  # copies disagree in one photograph, and in 2 of 3 pairs of photographs
     assert metrics.intraclass_correlation(counts, np.zeros(3, int)) == pytest.approx(
-        [1 - 1 / (3 * 2 / 3 + metrics.PRIOR), 1]
+        [1 - 1 / (3 * 2 / 3 + metrics.PRIOR), np.nan], nan_ok=True
     )
 
 
@@ -102,6 +102,14 @@ def test_intraclass_correlation_is_found_again(correlation):
     right = rng.binomial(12, share)
     found = metrics.intraclass_correlation(np.stack([right, 12 - right], 1), np.zeros(4000, int))
     assert found[0] == pytest.approx(correlation, abs=0.02)
+
+
+@pytest.mark.parametrize("counts", [[[4, 0], [4, 0]], [[0, 4], [0, 4]], [[1, 0], [0, 1]], [[3, 1]]])
+def test_where_nothing_varies_there_is_no_intraclass_correlation(counts):
+    counts = np.array(counts)  # all correct, all wrong, single copies, a single photograph
+    assert np.isnan(metrics.intraclass_correlation(counts, np.zeros(len(counts), int))[0])
+    assert np.isfinite(metrics.matrices(counts, np.zeros(len(counts), int), draws=10)[:, 0]).all()
+    assert metrics.intraclass_correlation(np.array([[4, 0], [0, 4]]), np.zeros(2, int))[0] == 1
 
 
 def by_image(labels, answers):

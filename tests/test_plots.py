@@ -1,12 +1,14 @@
 """Figures show what they are given, and carry an alternative text."""
 
 import ast
+from itertools import combinations
 from pathlib import Path
 
 import matplotlib
 import nbformat
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgba
 
 matplotlib.use("Agg")
 
@@ -119,6 +121,9 @@ def test_show_carries_the_text(monkeypatch):
     monkeypatch.setattr(IPython.display, "display", lambda bundle, raw: shown.append(bundle))
     plots.show(plots.curves(HISTORY), 'loss & "accuracy"')
     assert 'alt="loss &amp; &quot;accuracy&quot;"' in shown[0]["text/html"]
+    assert "max-width: 100%; min-width: 640px" in shown[0]["text/html"]  # on a narrow screen it scrolls
+    plots.show(plots.plt.figure(figsize=(2, 2)), "small")
+    assert "min-width: 220px" in shown[1]["text/html"]  # never above its own size
     assert shown[0]["text/plain"] == 'loss & "accuracy"' and not plots.plt.get_fignums()
 
 
@@ -139,6 +144,76 @@ def test_a_network_is_drawn_with_its_shares():
     assert [label.get_text() for label in bars.get_xticklabels()] == ["input", "one", "two"]
     assert boxes.patches[0].get_height() > boxes.patches[1].get_height() > boxes.patches[2].get_height()
     assert [box.get_x() + box.get_width() / 2 for box in boxes.patches] == pytest.approx([0, 1, 2])
+
+
+def test_the_shapes_of_twenty_stages_do_not_touch():
+    sides = [(120, 160, 3), (59, 79, 32), (30, 40, 44), (15, 20, 88), *4 * [(15, 20, 264)], (8, 10, 352)]
+    shapes = [*sides, *4 * [(8, 10, 528)], (4, 5, 704), *4 * [(4, 5, 1056)], (1056,), (4,)]
+    figure = plots.network([Stage(f"cell_{n}", shape, n, n) for n, shape in enumerate(shapes)])
+    figure.draw_without_rendering()
+    labels = [text for text in figure.axes[0].texts if text.get_text()]
+    assert [text.get_text() for text in labels[4:7]] == ["15×20\n264", "8×10\n352", "8×10\n528"]
+    boxes = [text.get_window_extent() for text in labels]
+    assert not any(one.overlaps(other) for one, other in zip(boxes, boxes[1:], strict=False))
+
+
+def linear(colour) -> np.ndarray:
+    """Linear red, green and blue of a colour on a white page."""
+    *channels, alpha = to_rgba(colour)
+    seen = np.array(channels) * alpha + 1 - alpha
+    return np.where(seen <= 0.04045, seen / 12.92, ((seen + 0.055) / 1.055) ** 2.4)
+
+
+def contrast(one, other="white") -> float:
+    """Source: WCAG 2.2, relative luminance."""
+    low, high = sorted(linear(colour) @ [0.2126, 0.7152, 0.0722] for colour in (one, other))
+    return (high + 0.05) / (low + 0.05)
+
+
+BLIND = {  # source: Machado et al. 2009, full severity
+    "nothing": np.eye(3),
+    "red": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "green": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "blue": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+}
+XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+
+
+def lab(colour, blind: str) -> np.ndarray:
+    """Where a colour is in CIELAB, as a reader sees it who is blind for another."""
+    part = XYZ @ (np.array(BLIND[blind]) @ linear(colour)).clip(0, 1) / XYZ.sum(1)
+    x, y, z = np.where(part > 0.008856, np.cbrt(part), 7.787 * part + 16 / 116)
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+@pytest.mark.parametrize("blind", BLIND)
+def test_colour_blind_readers_tell_the_first_five_colours_apart(blind):
+    apart = [np.linalg.norm(lab(a, blind) - lab(b, blind)) for a, b in combinations(plots.PALETTE[:5], 2)]
+    assert min(apart) > (15 if blind == "blue" else 30)  # of seaborn's first five: 13
+
+
+def test_contrast_is_that_of_wcag():
+    assert contrast("black") == pytest.approx(21) and contrast("#767676") == pytest.approx(4.54, abs=0.01)
+
+
+@pytest.mark.parametrize("colour", [*plots.PALETTE, *plots.STEP_COLOURS.values(), "grey"])
+def test_every_colour_of_lines_and_bars_can_be_seen_on_white(colour):
+    assert contrast(colour) >= 3
+
+
+def test_every_text_can_be_read_on_its_ground():
+    kinds = list(plots.STEP_COLOURS)
+    figure = plots.diagram(
+        {kind: (n, 0, kind, kind) for n, kind in enumerate(kinds)}, [(*kinds[:2], "text on an arrow")]
+    )
+    texts = [text for text in figure.axes[0].texts if text.get_text()]
+    pairs = [(text.get_color(), text.get_bbox_patch().get_facecolor()) for text in texts]
+    matrix = np.diag(np.arange(12))  # shares of 0/11 to 11/11
+    matrix[:, 0] += 11 - np.arange(12)
+    (axis,) = plots.confusions({"test": matrix}, MANY[:12]).axes
+    cells = axis.collections[0].get_facecolors()
+    pairs += [(text.get_color(), cell) for text, cell in zip(axis.texts, cells, strict=True)]
+    assert len(pairs) == len(kinds) + 1 + 144 and min(contrast(*pair) for pair in pairs) >= 4.5
 
 
 def test_an_overlay_has_one_scale_and_boxes():

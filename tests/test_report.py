@@ -1,6 +1,7 @@
 """The page of measured results follows from the records."""
 
 import re
+import warnings
 from dataclasses import replace
 
 import made
@@ -32,7 +33,7 @@ def cells(markdown: str) -> list[list[str]]:
 def test_the_leak_is_the_difference_by_image_and_by_photograph(folder):
     (row,) = report.leak(records.read_all(folder)).to_dict("records")
     assert row["network"] == "cnn" and row["seeds"] == "0, 1"
-    assert [row[f"difference, {how}"] for how in ("by image", "by photo")] == ["+10.0", "-10.0"]
+    assert [row[f"difference, {how}"] for how in ("by image", "by photograph")] == ["+10.0", "-10.0"]
     assert [row[f"{part}, by image"] for part in ("validation", "test")] == ["90.0", "80.0"]
 
 
@@ -82,6 +83,8 @@ def test_runs_that_differ_in_more_than_the_split_are_no_pair(tmp_path):
     one = made.record(tmp_path, protocol=PAPER)
     other = made.record(tmp_path, protocol=replace(PHOTO, learning_rate=1e-3))
     assert report.pairs([one, other]) == [] and report.leak([one, other]).empty
+    with warnings.catch_warnings(action="error"):
+        assert report.draw_leak([one, other]).axes[0].get_yticks().tolist() == []
 
 
 def test_runs_around_the_cell_stand_in_no_table_of_whole_images(folder):
@@ -142,7 +145,7 @@ def test_folds_that_differ_in_frame_and_size_are_a_row(tmp_path):
     cell = folds(tmp_path, CELL, wrong=2, multiply_adds=29_000_000)
     (row,) = report.frames([*folds(tmp_path, SLIDE), *cell[::-1]]).to_dict("records")
     assert row["network"] == "cnn" and row["recipe"] == "grouped-epochs=2" and row["tested on"] == "3 folds of TRAIN"
-    assert row["units"] == "20 photos" and row["equal in"] == "pixels" and row["size"] == "60x80 / 69x69"
+    assert row["units"] == "20 photographs" and row["equal in"] == "pixels" and row["size"] == "60x80 / 69x69"
     assert row["pixels"] == "4,800 / 4,761" and row["million multiply-adds"] == "30 / 29"
     assert re.fullmatch(r"80\.0 \[.+\] / 95\.0 \[.+\]", row["accuracy"])
     # three of 20 photographs, both copies of each, are gained: signs alike in 2 of 8 ways

@@ -28,7 +28,7 @@ def test_a_run_is_a_row(tmp_path):
     assert frame["test"][0] == metrics.format_interval(0.8, test["interval95"]["accuracy"])
     assert frame["F1"][0] == metrics.format_interval(test["macro"]["f1"], test["interval95"]["macro"]["f1"])
     assert frame["test"][1].startswith("100.0 [") and frame["train, last"][0] == "90.0"
-    assert frame["s/epoch"][0] == "5.0" and frame["size"][0] == "75x75" and frame["unit"][0] == "photo"
+    assert frame["s/epoch"][0] == "5.0" and frame["size"][0] == "75x75" and frame["unit"][0] == "photographs"
 
 
 def test_a_run_without_test_curve_has_a_row(tmp_path):

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from bloodcell_lib import files, images, models, plots, protocols, records
+from bloodcell_lib import files, images, metrics, models, plots, protocols, records
 from bloodcell_lib.command import comparison, tables
 from bloodcell_lib.records import Record
 
@@ -20,7 +20,7 @@ PAGE = """# Measured results
 This page is made from the records in this folder by `bloodcell table {folder} --write`. Each record is a JSON file with
 the recipe, the data, the code and every metric of a run; the predictions beside it give every metric again without
 training. Accuracies are in percent. Unless a column says *last*, they are those of the epoch that was best on
-validation. Brackets hold 95 % intervals over photographs (unit "photo") or images.
+validation. Brackets hold 95 % intervals over photographs or images (the unit).
 
 ## Beside the paper
 
@@ -179,8 +179,8 @@ def leak(found: list[Record]) -> pd.DataFrame:
     """Return validation and test accuracy by image and by photograph, in percent, averaged over seeds."""
     rows = [
         {"network": one.model, "size": tables.size(one), "protocol": one.settings["name"], "seeds": str(one.seed)}
-        | {f"{part}, {how}": 100 * getattr(r, part)["accuracy"] for r, how in ((one, "by image"), (two, "by photo"))
-           for part in ("validation", "test")}
+        | {f"{part}, {how}": 100 * getattr(r, part)["accuracy"]
+           for r, how in ((one, "by image"), (two, "by photograph")) for part in ("validation", "test")}
         for one, two in pairs(found)
     ]  # fmt: skip
     if not rows:
@@ -189,7 +189,7 @@ def leak(found: list[Record]) -> pd.DataFrame:
     frame = pd.DataFrame(rows).groupby(keys, sort=False).agg(
         lambda column: ", ".join(column) if column.name == "seeds" else column.mean()
     ).reset_index()  # fmt: skip
-    for how in ("by image", "by photo"):
+    for how in ("by image", "by photograph"):
         difference = frame[f"validation, {how}"] - frame[f"test, {how}"]
         frame.insert(len(frame.columns), f"difference, {how}", difference.map("{:+.1f}".format))
     return frame.map(lambda value: f"{value:.1f}" if isinstance(value, float) else value)
@@ -209,7 +209,7 @@ def draw_leak(found: list[Record]) -> plt.Figure:
     how = {"image": "by image", "photo": "by photograph"}
     names = [f"{r.model}, {how[r.settings['split']]}" + (f", seed {r.seed}" if r.seed else "") for r in shown]
     axis.set_yticks(np.arange(len(shown), 0, -1), names)
-    axis.set(xlabel="accuracy in %, with 95 % intervals", xlim=(0, 100), ylim=(0.5, len(shown) + 0.5))
+    axis.set(xlabel="accuracy in %, with 95 % intervals", xlim=(0, 100), ylim=(0.5, max(len(shown), 1) + 0.5))
     if shown:
         axis.legend(frameon=False, loc="lower left")
     axis.spines[["top", "right"]].set_visible(False)
@@ -248,7 +248,7 @@ def _framed(tested: str, slide: list[Record], cell: list[Record]) -> dict:
         "recipe": tables.label(one, "split", "frame", "image_size"),
         "seed": one.seed,
         "tested on": tested,
-        "units": f"{photos.nunique()} {unit}s",
+        "units": f"{photos.nunique()} {metrics.UNITS[unit]}",
         "equal in": equal_in(one, two),
         "size": f"{tables.size(one)} / {tables.size(two)}",
         "pixels": " / ".join(f"{np.prod(record.image_size):,}" for record in (one, two)),

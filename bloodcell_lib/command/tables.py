@@ -126,7 +126,7 @@ def _run(record: Record) -> dict:
         "test": with_interval(record.test),
         "test, last": "".join(f"{100 * value:.1f}" for value in history.get("test_accuracy", [])[-1:]),
         "F1": metrics.format_interval(record.test["macro"]["f1"], ends["macro"]["f1"]),
-        "unit": ends["unit"],
+        "unit": metrics.UNITS[ends["unit"]],
         "s/epoch": f"{np.mean(record.seconds['epochs']):.1f}",
     }
 
