@@ -130,8 +130,7 @@ def cost(network: keras.Model, protocol: Protocol, data: Dataset) -> None:
         "fewer epochs": protocol.epochs < full.epochs,
     }
     reduced = ", ".join(what for what, so in less.items() if so) or "nothing"
-    times = _times(network, protocol, images)
-    _say(f"The full run does {times:,.1f} times the work of this run. Reduced here: {reduced}.")
+    _say(f"The full run does {_times(network, protocol, images):,.1f} times the work of this run. Reduced: {reduced}.")
 
 
 def training(run: Run) -> None:
@@ -276,9 +275,8 @@ def class_maps(run: Run, record: Record, data: Dataset) -> None:
     figure = plots.overlay_heatmap(pictures, maps, titles, (-most, most), label, boxes=boxes, columns=len(names))
     told = "; ".join(titles).replace("\n", " ")
     plots.show(figure, f"Class activation maps over test images. Top, correct; bottom, wrong predictions: {told}.")
-    places = f"A map has {maps.shape[1]} × {maps.shape[2]} places"
-    shares = _inside(run.network, data, predicted) if framed else ""
-    _say(f"{shares}{places} and is drawn smoothly, so an edge in it is no outline.")
+    shares, (_, rows, columns) = _inside(run.network, data, predicted) if framed else "", maps.shape
+    _say(f"{shares}A map has {rows} × {columns} places and is drawn smoothly, so an edge in it is no outline.")
 
 
 def _inside(network: keras.Model, data: Dataset, predicted: np.ndarray) -> str:
