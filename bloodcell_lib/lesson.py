@@ -273,9 +273,8 @@ def class_maps(run: Run, record: Record, data: Dataset) -> None:
     figure = plots.overlay_heatmap(pictures, maps, titles, (-most, most), label, boxes=boxes, columns=len(names))
     told = "; ".join(titles).replace("\n", " ")
     plots.show(figure, f"Class activation maps over test images. Top, correct; bottom, wrong predictions: {told}.")
-    places = f"A map has {maps.shape[1]} × {maps.shape[2]} places"
-    shares = _inside(run.network, data, predicted) if framed else ""
-    _say(f"{shares}{places} and is drawn smoothly, so an edge in it is no outline.")
+    shares, (_, rows, columns) = _inside(run.network, data, predicted) if framed else "", maps.shape
+    _say(f"{shares}A map has {rows} × {columns} places and is drawn smoothly, so an edge in it is no outline.")
 
 
 def _inside(network: keras.Model, data: Dataset, predicted: np.ndarray) -> str:

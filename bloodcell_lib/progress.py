@@ -1,6 +1,7 @@
 """What shows a training while it runs: a line per epoch, or curves that are redrawn."""
 
 import os
+import pkgutil
 
 from IPython.display import DisplayHandle, Markdown
 
@@ -37,5 +38,9 @@ class LiveCurves(keras.callbacks.Callback):
 
 
 def default() -> list[keras.callbacks.Callback]:
-    """Return live curves where a Jupyter server shows the notebook, else one line per epoch."""
-    return [LiveCurves() if "JPY_SESSION_NAME" in os.environ else EpochLine()]
+    """Return live curves where a Jupyter server shows the notebook, else one line per epoch, and any others asked for.
+
+    `BLOODCELL_CALLBACKS` names a function without arguments, module:function, that returns those for one training.
+    """
+    more = pkgutil.resolve_name(os.environ.get("BLOODCELL_CALLBACKS", "builtins:list"))
+    return [LiveCurves() if "JPY_SESSION_NAME" in os.environ else EpochLine(), *more()]

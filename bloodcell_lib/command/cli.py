@@ -1,4 +1,4 @@
-"""The command `bloodcell`: data, run, table, predict, notebooks."""
+"""The command `bloodcell`: data, run, table, predict, export, pages, notebooks."""
 
 import argparse
 import os
@@ -75,7 +75,7 @@ def run(options: argparse.Namespace) -> int:
     protocol = protocols.get(options.protocol, **_knobs(options))
     jobs = runner.plan(options.notebook, protocol, options.data, options.seed, options.out)
     how = {name: getattr(options, name) for name in ("fresh", "html", "timeout", "devices")}
-    outcomes = runner.run(jobs, options.jobs, **how)
+    outcomes = runner.run(jobs, options.jobs, **how, watchers=options.watch)
     failed = [outcome.job for outcome in outcomes if outcome.state == "failed"]
     made = [records.Record.read(job.record) for job in jobs if job.record and job.is_trained and job not in failed]
     if made:
@@ -165,6 +165,15 @@ def pages(options: argparse.Namespace) -> int:
     return 0
 
 
+def export(options: argparse.Namespace) -> int:
+    """Write the network of a run in other formats, and its card."""
+    from bloodcell_lib.command.export import export
+
+    for path, off in export(options.run, options.to, options.data, options.out, options.pixels).items():
+        print(path if off is None else f"{path}: a probability differs from Keras' by {off:.1e} at most")
+    return 0
+
+
 def notebooks(options: argparse.Namespace) -> int:
     """Copy the notebooks into a folder."""
     from bloodcell_lib.command.notebooks import copy_notebooks
@@ -210,6 +219,16 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--slides", action="store_true", help="also slides; npm, if it is there, fetches reveal.js once")
     one.set_defaults(command=pages)
 
+    one = commands.add_parser("export", help="write the network of a run as ONNX, LiteRT or SavedModel, with its card")
+    one.add_argument("run", help="a record (.json), a network (.keras), or the name of a run in runs/")
+    one.add_argument(
+        "--to", action="append", required=True, choices=("onnx", "litert", "savedmodel"), help="repeatable"
+    )
+    one.add_argument("--data", help=f"what it was tested on: {DATA_HELP}")
+    one.add_argument("--out", help="folder of the files (default: that of the run)")
+    one.add_argument("--pixels", choices=("float32", "uint8"), default="float32", help="type of the input")
+    one.set_defaults(command=export)
+
     one = commands.add_parser("notebooks", help="copy the notebooks into a folder of your own")
     one.add_argument("folder")
     one.add_argument(
@@ -240,6 +259,8 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--devices", type=_devices, help="that train one network together: a number, or all (default: 1)"
     )
+    watchers = ("tensorboard", "mlflow")
+    parser.add_argument("--watch", action="append", default=[], choices=watchers, help="show trainings there, too")
     group = parser.add_argument_group("values of the protocol to replace")
     group.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="any of these, by its name")
     for knob in KNOBS:

@@ -25,7 +25,7 @@ import psutil
 
 from bloodcell_lib import codebase, dataset, files, models, records
 from bloodcell_lib.backend import keras
-from bloodcell_lib.command import notebooks
+from bloodcell_lib.command import notebooks, watch
 from bloodcell_lib.command.screen import Course, Screen
 from bloodcell_lib.protocols import KNOBS, Protocol
 from bloodcell_lib.training import DONE
@@ -233,6 +233,7 @@ def run(
     html: bool = False,
     timeout: int | None = None,
     devices: str | None = None,
+    watchers: Sequence[str] = (),
 ) -> list[Outcome]:
     """Execute jobs, showing what runs, and a line for each that ends.
 
@@ -242,31 +243,40 @@ def run(
         fresh: execute again what is done, and train from the first epoch.
         html, timeout: see `execute`.
         devices: how many devices train one network, or "all".
+        watchers: "tensorboard", "mlflow", or both.
 
     Returns:
         Their outcomes, in the order in which they ended.
 
     Raises:
+        ValueError: a watcher cannot be used; nothing was begun.
         BusyError: another batch executes one of them into the same folder; nothing was begun.
         KeyboardInterrupt: it was interrupted; every process that it began has ended.
     """
     waiting = [job for job in jobs if not job.unfit and (fresh or not is_done(job))]
     workers = max(1, min(workers or fitting(devices), len(waiting)))
+    shown = watch.check(watchers, jobs[0].output.parent) if watchers else []
     crew, slots = Crew(), queue.SimpleQueue[int]()
     for slot in range(workers):
         slots.put(slot)
 
     def begin(job: Job) -> Outcome:
-        slot = slots.get()
+        slot, watched = slots.get(), _watched(job, watchers)
         try:
-            return execute(job, crew, screen, _environment(job, slot, workers, fresh, devices), html, timeout)
+            env = _environment(job, slot, workers, fresh, devices) | watched.environment
+            outcome = execute(job, crew, screen, env, html, timeout)
         finally:
             slots.put(slot)
+        if wrong := watched.finish(job.record, outcome.state == "failed"):
+            screen.say(wrong)
+        return outcome
 
     with ExitStack() as stack:
         for job in waiting:
             stack.enter_context(files.alone(job.output, wait=False))
         screen = stack.enter_context(Screen(len(jobs)))
+        for command in shown:
+            screen.say(f"To watch: {command}")
         outcomes = [Outcome(job, "skipped", error=job.unfit) for job in jobs if job not in waiting]
         for outcome in outcomes:
             _end(screen, outcome)
@@ -301,6 +311,15 @@ def _environment(job: Job, slot: int, workers: int, fresh: bool, devices: str | 
     if job.is_trained and not fresh:
         own[DONE] = str(job.record)
     return share | outside | own
+
+
+def _watched(job: Job, watchers: Sequence[str]) -> watch.Watched:
+    """Return what watchers are told of a job."""
+    known = dict(job.identity or {})
+    recipe = {("protocol" if name == "name" else name): value for name, value in known.pop("recipe", {}).items()}
+    params = {"notebook": job.notebook.stem, "seed": job.parameters["SEED"], **recipe, **known}
+    name = (job.record or job.output).stem
+    return watch.Watched(watchers, str(job.output.parent), name, params)
 
 
 def _cores() -> int:
