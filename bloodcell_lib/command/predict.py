@@ -140,10 +140,10 @@ def worth(about: Saved) -> str:
         return "Its run was not evaluated, so nothing is known of its accuracy."
     record = about.about["record"]
     test, ends, name = record["test"], record["test"]["interval95"], record["dataset"]["name"]
-    accuracy = metrics.format_interval(test["accuracy"], ends["accuracy"])
+    accuracy, units = metrics.format_interval(test["accuracy"], ends["accuracy"]), metrics.UNITS[ends["unit"]]
     said = [
-        f"Tested on {sum(map(sum, test['confusion'])):,} images of {name} ({ends['units']:,} {ends['unit']}s), it was "
-        f"right for {accuracy} % of them; brackets: 95 % interval over {ends['unit']}s."
+        f"Tested on {sum(map(sum, test['confusion'])):,} images of {name} ({ends['units']:,} {units}), it was right for "
+        f"{accuracy} % of them; brackets: 95 % interval over {units}."
     ]
     shares = zip(about.classes, test["per_class"]["precision"], ends["per_class"]["precision"], strict=True)
     right = (f"{label} {metrics.format_interval(share, interval)}" for label, share, interval in shares)
