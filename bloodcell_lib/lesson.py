@@ -103,7 +103,7 @@ def network(network: keras.Model) -> None:
     """Draw a network from its own layers, and tabulate shape, parameters and multiply-adds of each stage."""
     stages = costs.stages(network)
     shapes = ", ".join(f"{stage.name} {'×'.join(map(str, stage.shape))}" for stage in stages)
-    alt = f"{network.name}: feature maps of {shapes}. Below, each stage's share of weights and multiply-adds."
+    alt = f"{network.name}: feature maps of {shapes}. Below, each stage's share of parameters and multiply-adds."
     plots.show(plots.network(stages), alt)
     display(costs.table(network))
 
@@ -274,7 +274,9 @@ def class_maps(run: Run, record: Record, data: Dataset) -> None:
     told = "; ".join(titles).replace("\n", " ")
     plots.show(figure, f"Class activation maps over test images. Top, correct; bottom, wrong predictions: {told}.")
     shares, (_, rows, columns) = _inside(run.network, data, predicted) if framed else "", maps.shape
-    _say(f"{shares}A map has {rows} × {columns} places and is drawn smoothly, so an edge in it is no outline.")
+    smooth = f"A map has {rows} × {columns} places and is drawn smoothly, so an edge in it is no outline."
+    one = "A map has one place: it shows how strong the evidence is, and not where."
+    _say(shares + (one if rows * columns == 1 else smooth))
 
 
 def _inside(network: keras.Model, data: Dataset, predicted: np.ndarray) -> str:

@@ -120,7 +120,9 @@ def network(stages: list) -> Figure:
     axis.bar_label(maps, labels.where(labels != labels.shift(), ""), padding=4, fontsize=9)
     axis.set(ylim=(-0.55, 0.95))
     axis.axis("off")
-    shares = pd.DataFrame(stages, columns=["stage", "shape", "weights", "multiply-adds"]).set_index("stage").iloc[:, 1:]
+    shares = (
+        pd.DataFrame(stages, columns=["stage", "shape", "parameters", "multiply-adds"]).set_index("stage").iloc[:, 1:]
+    )
     (100 * shares / shares.sum()).plot.bar(ax=below, width=0.76, color=PALETTE[1:3], xlabel="", ylabel="share in %")
     below.set_xticks(range(len(stages)), shares.index, rotation=45 * crowded, ha="right" if crowded else "center")
     below.legend(frameon=False)

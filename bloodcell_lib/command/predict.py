@@ -142,8 +142,8 @@ def worth(about: Saved) -> str:
     test, ends, name = record["test"], record["test"]["interval95"], record["dataset"]["name"]
     accuracy, units = metrics.format_interval(test["accuracy"], ends["accuracy"]), metrics.UNITS[ends["unit"]]
     said = [
-        f"Tested on {sum(map(sum, test['confusion'])):,} images of {name} ({ends['units']:,} {units}), it was right for "
-        f"{accuracy} % of them; brackets: 95 % interval over {units}."
+        f"Tested on {sum(map(sum, test['confusion'])):,} images of {name} ({ends['units']:,} {units}), it was right "
+        f"for {accuracy} % of them; brackets: 95 % interval over {units}."
     ]
     shares = zip(about.classes, test["per_class"]["precision"], ends["per_class"]["precision"], strict=True)
     right = (f"{label} {metrics.format_interval(share, interval)}" for label, share, interval in shares)

@@ -37,7 +37,7 @@ EXPECTED = Expected(
         preprocessing="pixels / 127.5 - 1",
         imagenet=True,
         notes="keras.applications.InceptionV3 with a new softmax. Batch-norm momentum 0.99, epsilon 1e-3, no "
-        "scale; Glorot initialisation; no auxiliary head, dropout or label smoothing (the paper has them). "
+        "scale; Glorot initialisation; no auxiliary head, dropout or label smoothing (the original has them). "
         "Padding 'same', but none in most of the stem and where a side is halved.",
         norm_momentum=0.99,
         table1=table1(0.93, 0.93, 0.85, 0.4387, 0.0338, 0.2550),

@@ -27,14 +27,14 @@ EXPECTED = Expected(
         title="ResNet-50",
         year=2016,
         paper="K. He et al., Deep Residual Learning for Image Recognition, CVPR 2016",
-        idea="A block adds a correction to its input; signal and gradient pass unchanged along the shortcut.",
+        idea="A block adds a correction to its input; the shortcut carries signal and gradient past it.",
         parameters=23_595_908,
         min_side=32,
         preprocessing="RGB to BGR, minus ImageNet's means",
         imagenet=True,
         notes="keras.applications.ResNet50 with a new softmax: version 1, with the stride on a block's first 1x1; "
         "biases in the convolutions. Batch-norm momentum 0.99, epsilon 1.001e-5; Glorot initialisation "
-        "(the paper: He); no dropout. Symmetric zero padding in the stem, 'same' elsewhere.",
+        "(the original paper: He); no dropout. Symmetric zero padding in the stem, 'same' elsewhere.",
         norm_momentum=0.99,
         table1=table1(0.93, 0.95, 0.87, 0.0080, 0.0126, 1.6920),
         expected=EXPECTED,
