@@ -25,9 +25,8 @@ from bloodcell_lib.command import report, tables
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 OPTIONAL = PROJECT["optional-dependencies"]
-EXTRAS = [
-    wanted for extra in OPTIONAL if extra != "cluster" for wanted in OPTIONAL[extra]
-]  # that is for whoever has one
+ASIDE = ("cluster", "mlflow")  # large, and for whoever has one
+EXTRAS = [wanted for extra in OPTIONAL if extra not in ASIDE for wanted in OPTIONAL[extra]]
 WANTED = list(dict.fromkeys(PROJECT["dependencies"] + EXTRAS))  # dev repeats what its tests need of another extra
 
 

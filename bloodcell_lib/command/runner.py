@@ -316,8 +316,9 @@ def _environment(job: Job, slot: int, workers: int, fresh: bool, devices: str | 
 def _watched(job: Job, watchers: Sequence[str]) -> watch.Watched:
     """Return what watchers are told of a job."""
     known = dict(job.identity or {})
-    recipe = {("protocol" if name == "name" else name): value for name, value in known.pop("recipe", {}).items()}
-    params = {"notebook": job.notebook.stem, "seed": job.parameters["SEED"], **recipe, **known}
+    recipe = {name: value for name, value in known.pop("recipe", {}).items() if value not in (None, [])}
+    protocol = {"protocol": recipe.pop("name", job.parameters["PROTOCOL"])}
+    params = {"notebook": job.notebook.stem, "seed": job.parameters["SEED"], **protocol, **recipe, **known}
     name = (job.record or job.output).stem
     return watch.Watched(watchers, str(job.output.parent), name, params)
 
