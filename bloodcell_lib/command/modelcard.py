@@ -114,7 +114,7 @@ def front_matter(record: Record, formats: tuple[str, ...] = ()) -> dict[str, Any
         "license": "mit",
         "library_name": "keras",
         "pipeline_tag": "image-classification",
-        "tags": ["image-classification", "blood-cells", "microscopy", record.model, "keras", *formats],
+        "tags": ["image-classification", "white-blood-cells", "microscopy", record.model, "keras", *formats],
         "model-index": [{"name": record.name, "results": [_result(record, part) for part in ("validation", "test")]}],
     }
 
