@@ -123,12 +123,12 @@ class Index:
         for entry in self.entries:
             sides.get(entry.split.replace("VALIDATION", "TRAIN"), set()).add(self.photos.get(entry.key, ""))
         both = sorted(sides["TEST"] & sides["TRAIN"] - {""})
-        own = {entry.split for entry in self.entries} >= {"VALIDATION"}
         groups = sorted({entry.group for entry in self.entries if self.photos.get(entry.key, "") == entry.group != ""})
         said = {
             f"Not used: {layouts.told(self.unused)}.": bool(self.unused),
             f"Groups above the classes count as photographs: {len(groups):,}, such as {some(groups, 2)}.": bool(groups),
-            "The set has a validation part of its own, which is used as it is.": own,
+            "The set has a validation part of its own, which is used as it is.": "VALIDATION"
+            in {e.split for e in self.entries},
             f"Photographs behind both TRAIN and TEST: {len(both):,}, such as {some(both, 2)}.": bool(both),
         }
         ways = {"more than once": "path", "under two classes": "label", "in two parts": "split"}

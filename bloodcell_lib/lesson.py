@@ -113,8 +113,7 @@ def cost(network: keras.Model, protocol: Protocol, data: Dataset) -> None:
 
     The backward pass costs about twice the forward pass, so an image costs three times its multiply-adds per epoch.
     """
-    full, images = protocols.get("paper"), len(data.train)
-    work = [_work(network, *run) for run in ((full, PAPER_IMAGES), (protocol, images))]
+    full, images, work = protocols.get("paper"), len(data.train), _work(network, protocol, len(data.train))
     rows = {
         "image size": ["{} × {}".format(*recipe.image_size) for recipe in (full, protocol)],
         "training images": [f"{PAPER_IMAGES:,}", f"{images:,}"],
@@ -140,7 +139,7 @@ def training(run: Run) -> None:
     plots.show(plots.curves(history, run.best_epoch), alt)
     seconds, best = np.median(history["seconds"]), history["val_accuracy"][run.best_epoch - 1]
     train, validation, test = (_percent(history[f"{part}accuracy"][-1]) for part in ("", "val_", "test_"))
-    hours = seconds * epochs * _times(run.network, run.protocol, run.sizes["train"]) / 3600
+    hours = seconds * epochs * np.divide(*_work(run.network, run.protocol, run.sizes["train"])) / 3600
     size, unit = (hours / 24, "days") if hours > 48 else (hours, "hours") if hours > 2 else (60 * hours, "minutes")
     _say(
         f"Validation accuracy was best in epoch {run.best_epoch} of {epochs}: {_percent(best)}. After the last epoch, "
@@ -275,8 +274,7 @@ def class_maps(run: Run, record: Record, data: Dataset) -> None:
     plots.show(figure, f"Class activation maps over test images. Top, correct; bottom, wrong predictions: {told}.")
     shares, (_, rows, columns) = _inside(run.network, data, predicted) if framed else "", maps.shape
     smooth = f"A map has {rows} × {columns} places and is drawn smoothly, so an edge in it is no outline."
-    one = "A map has one place: it shows how strong the evidence is, and not where."
-    _say(shares + (one if rows * columns == 1 else smooth))
+    _say(shares + (smooth if rows * columns > 1 else "A map has one place: it shows how much evidence, and not where."))
 
 
 def _inside(network: keras.Model, data: Dataset, predicted: np.ndarray) -> str:
@@ -315,18 +313,13 @@ def _percent(share: float, digits: int = 1) -> str:
     return f"{100 * share:.{digits}f} %"
 
 
-def _times(network: keras.Model, protocol: Protocol, images: int) -> float:
-    """How many times the work of a run the full run does."""
-    return _work(network, protocols.get("paper"), PAPER_IMAGES) / _work(network, protocol, images)
-
-
-def _work(network: keras.Model, protocol: Protocol, images: int) -> int:
-    """Multiply-adds of a training run."""
-    alike = tuple(network.input_shape[1:3]) == tuple(protocol.image_size)
-    built = (network.name, protocol.image_size, network.output_shape[-1])
-    return 3 * (costs.multiply_adds(network) if alike else _multiply_adds(*built)) * images * protocol.epochs
+def _work(network: keras.Model, protocol: Protocol, images: int) -> list[int]:
+    """Multiply-adds of the full training run, and of a run."""
+    runs = (protocols.get("paper"), PAPER_IMAGES), (protocol, images)
+    return [3 * many * recipe.epochs * _multiply_adds(network, tuple(recipe.image_size)) for recipe, many in runs]
 
 
 @lru_cache
-def _multiply_adds(name: str, image_size: tuple[int, int], classes: int) -> int:
-    return costs.multiply_adds(models.build(name, image_size, classes))
+def _multiply_adds(network: keras.Model, size: tuple[int, int]) -> int:
+    alike = tuple(network.input_shape[1:3]) == size
+    return costs.multiply_adds(network if alike else models.build(network.name, size, network.output_shape[-1]))
