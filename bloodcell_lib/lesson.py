@@ -139,7 +139,8 @@ def training(run: Run) -> None:
     plots.show(plots.curves(history, run.best_epoch), alt)
     seconds, best = np.median(history["seconds"]), history["val_accuracy"][run.best_epoch - 1]
     train, validation, test = (_percent(history[f"{part}accuracy"][-1]) for part in ("", "val_", "test_"))
-    hours = seconds * epochs * np.divide(*_work(run.network, run.protocol, run.sizes["train"])) / 3600
+    full, own = _work(run.network, run.protocol, run.sizes["train"])
+    hours = seconds * epochs * full / own / 3600
     size, unit = (hours / 24, "days") if hours > 48 else (hours, "hours") if hours > 2 else (60 * hours, "minutes")
     _say(
         f"Validation accuracy was best in epoch {run.best_epoch} of {epochs}: {_percent(best)}. After the last epoch, "

@@ -127,7 +127,8 @@ def test_the_curves_are_read(finished, shown):
     shown.clear()
     slow = replace(run, history=run.history | {"seconds": [600.0, 600.0, 600.0]})
     lesson.training(slow)
-    times = lesson._times(run.network, RECIPE, 32)
+    full, own = lesson._work(run.network, RECIPE, 32)
+    times = full / own
     assert "took 600.0 seconds" in shown[1] and f"about {30 * times / 60 / 24:,.0f} days" in shown[1]
 
 
