@@ -59,7 +59,7 @@ def grid(images: np.ndarray | list[np.ndarray], titles: list[str], columns: int 
         axis = figure.add_subplot(rows, columns, place)
         axis.axis("off")
         axis.imshow(image)
-        axis.set_title(title, fontsize=max(5, 10 * scale))
+        axis.set_title(title, fontsize=max(5, 10 * scale), parse_math=False)
     return figure
 
 
@@ -155,12 +155,12 @@ def overlay_heatmap(
     grey = [np.broadcast_to(image.mean(-1, keepdims=True), image.shape).astype(np.uint8) for image in images]
     below = [image if np.isnan(heat).all() else pale for image, pale, heat in zip(images, grey, maps, strict=True)]
     figure = grid(below, titles, columns)
-    for axis, heat in zip(figure.axes, maps, strict=True):
-        place = axis.images[0].get_extent()
-        axis.imshow(heat, colours, alpha=0.6, interpolation="bilinear", extent=place).set_clim(*ends)
+    for ax, heat in zip(figure.axes, maps, strict=True):
+        ax.imshow(heat, colours, alpha=0.6, interpolation="bilinear", extent=ax.images[0].get_extent()).set_clim(*ends)
     for axis, (left, top, right, bottom) in zip(figure.axes, boxes, strict=False):
         axis.add_patch(plt.Rectangle((left - 0.5, top - 0.5), right - left, bottom - top, fill=False, linewidth=1.5))
     figure.colorbar(figure.axes[0].images[1], ax=figure.axes, label=label, shrink=0.8, aspect=30)
+    figure.draw_without_rendering()  # the first drawing sets the ticks' labels, for which the layout makes room
     return figure
 
 

@@ -20,11 +20,13 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from scipy import special
 
 import bloodcell_lib
 from bloodcell_lib import lesson as lessons
 from bloodcell_lib import models
 from bloodcell_lib.models import applications, attention56, cost, googlenet, ood, registry, shufflenetv2, squeezenet
+from bloodcell_lib.models.saved import Saved
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
@@ -102,6 +104,14 @@ def test_features_that_tell_unusual_images_are_finite_and_not_all_alike(name):
     found = ood.extractor(network(name, odd(name))).predict(pixels(name, size=odd(name)), verbose=0)
     assert len(found) == 4 and found.shape[1] >= 16 and np.isfinite(found).all()
     assert (found.std(0) > 0).mean() > 0.5
+
+
+@every
+def test_the_embedding_is_all_that_the_classes_are_computed_from(name):
+    about = Saved(Path(), network(name), {}, None)
+    kernel, bias = [layer for layer in about.network.layers if layer.weights][-1].get_weights()
+    scores = run(about.embedding, pixels(name)) @ kernel.reshape(-1, 4) + bias
+    assert run(about.network, pixels(name)) == pytest.approx(special.softmax(scores, -1), abs=1e-5)
 
 
 def test_names_are_the_lessons_in_their_order_then_the_others():

@@ -25,7 +25,7 @@ from bloodcell_lib.command import report, tables
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 OPTIONAL = PROJECT["optional-dependencies"]
-ASIDE = ("cluster", "mlflow")  # large, and for whoever has one
+ASIDE = "cluster", "demo", "browser", "mlflow"  # many packages that neither lessons nor most tests need
 EXTRAS = [wanted for extra in OPTIONAL if extra not in ASIDE for wanted in OPTIONAL[extra]]
 WANTED = list(dict.fromkeys(PROJECT["dependencies"] + EXTRAS))  # dev repeats what its tests need of another extra
 

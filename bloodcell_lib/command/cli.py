@@ -1,4 +1,4 @@
-"""The command `bloodcell`: data, run, table, predict, export, pages, notebooks."""
+"""The command `bloodcell`: data, run, table, predict, demo, export, pages, notebooks."""
 
 import argparse
 import os
@@ -174,6 +174,15 @@ def export(options: argparse.Namespace) -> int:
     return 0
 
 
+def demo(options: argparse.Namespace) -> int:
+    """Serve the page on which trained networks are asked, until it is interrupted."""
+    from bloodcell_lib import files
+    from bloodcell_lib.command import demo
+
+    demo.serve(files.out_dir(options.models), options.data, options.port)
+    return 0
+
+
 def notebooks(options: argparse.Namespace) -> int:
     """Copy the notebooks into a folder."""
     from bloodcell_lib.command.notebooks import copy_notebooks
@@ -228,6 +237,12 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--out", help="folder of the files (default: that of the run)")
     one.add_argument("--pixels", choices=("float32", "uint8"), default="float32", help="type of the input")
     one.set_defaults(command=export)
+
+    one = commands.add_parser("demo", help="open a page on this computer that asks trained networks about an image")
+    one.add_argument("--models", metavar="DIR", help="folder of runs, whose networks can be chosen (default: runs/)")
+    one.add_argument("--data", help="what they were trained on, to show similar photographs (default: as for run)")
+    one.add_argument("--port", type=_port, help="default: the first free one from 7860")
+    one.set_defaults(command=demo)
 
     one = commands.add_parser("notebooks", help="copy the notebooks into a folder of your own")
     one.add_argument("folder")
@@ -287,6 +302,12 @@ def seeds_of(text: str) -> tuple[int, ...]:
 
 def _devices(text: str) -> str:
     return text if text == "all" else str(_positive(text))
+
+
+def _port(text: str) -> int:
+    if not 0 < (port := _whole(text)) < 2**16:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port from 1 to {2**16 - 1}")
+    return port
 
 
 def _positive(text: str) -> int:

@@ -49,9 +49,14 @@ def network(run: str) -> Saved:
     for place in places:
         if place.is_file():
             return saved.load(place)
-    made = sorted(path.stem for path in files.out_dir().glob("*.keras"))
+    made = [path.stem for path in trained(files.out_dir())]
     advice = f"Choose one of: {images.some(made)}" if made else "Train one with: bloodcell run cnn"
     raise ValueError(f"{run}: no trained network is there, nor in {files.out_dir()}. {advice}.")
+
+
+def trained(folder: Path) -> list[Path]:
+    """Return the files of the trained networks in a folder, by name; a hidden file is half written."""
+    return sorted(folder.glob("[!.]*.keras"))
 
 
 def find(wanted: Iterable[str]) -> tuple[dict[str, Callable[[], bytes]], dict[str, list[str]]]:
@@ -137,7 +142,7 @@ def short(table: pd.DataFrame) -> pd.DataFrame:
 def worth(about: Saved) -> str:
     """Say what the answers of a network are worth: what its record says of new photographs, and of each class."""
     if "record" not in about.about:
-        return "Its run was not evaluated, so nothing is known of its accuracy."
+        return "Its run was not evaluated, so nothing is known of its accuracy. Not for diagnosis."
     record = about.about["record"]
     test, ends, name = record["test"], record["test"]["interval95"], record["dataset"]["name"]
     accuracy, units = metrics.format_interval(test["accuracy"], ends["accuracy"]), metrics.UNITS[ends["unit"]]
@@ -161,18 +166,19 @@ def unusual(about: Saved, table: pd.DataFrame) -> str:
     if about.typical is None:
         return "Whether an image is unlike those of training is not known: the run was not evaluated."
     many = int(table[UNUSUAL].sum())
+    which, whose = ("This image is", "its") if len(table) == 1 else (f"{many:,} of {len(table):,} are", "their")
     alarms = f"The same is said of {100 * about.typical.false_alarms:.1f} % of the run's own test images."
-    return f"{many:,} of {len(table):,} are unlike the training images: do not trust their class. {alarms}" * (many > 0)
+    return f"{which} unlike the training images: do not trust {whose} class. {alarms}" * (many > 0)
 
 
 def figure(about: Saved, answers: Answers) -> plots.Figure:
-    """Draw the evidence for the predicted class over each of the first `SHOWN` images."""
+    """Draw each of the first `SHOWN` images as the network sees it, and beside it the evidence for its class."""
     table = answers.table[: len(answers.pixels)]
     maps = models.evidence(about.network, answers.pixels, np.array([*map(about.classes.index, table["class"])]))
-    titles = [
-        f"{Path(row.image).name[-28:]}\n{row[1].lower()}, {row.probability:.0%}" + f"\n{UNUSUAL}" * row[-1]
-        for row in table[["image", "class", "probability", UNUSUAL]].itertuples(index=False)
-    ]
-    most = abs(maps).max()
-    label = "evidence against (−) and for (+) the predicted class"
-    return plots.overlay_heatmap(answers.pixels, maps, titles, (-most, most), label)
+    titles: list[str] = []
+    for row in table[["image", "class", "probability", UNUSUAL]].itertuples(index=False):
+        titles += Path(row.image).name[-28:], f"{row[1].lower()}, {row.probability:.0%}" + f"\n{UNUSUAL}" * row[-1]
+    both = np.stack([np.full_like(maps, np.nan), maps], 1).reshape(-1, *maps.shape[1:])
+    most, label = abs(maps).max(), "evidence against (−) and\nfor (+) the predicted class"
+    pixels, columns = answers.pixels.repeat(2, 0), min(8, len(both))
+    return plots.overlay_heatmap(pixels, both, titles, (-most, most), label, columns=columns)

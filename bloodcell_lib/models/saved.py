@@ -4,6 +4,8 @@ import io
 import json
 import os
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -42,6 +44,12 @@ class Saved:
         """The network with a second output: the features that `typical` judges by."""
         return keras.Model(self.network.input, [self.network.output, ood.extractor(self.network).output])
 
+    @cached_property
+    def embedding(self) -> keras.Model:
+        """From images to deep features (N, d): what the last layer with weights is given, averaged over positions."""
+        deep = [layer for layer in self.network.layers if layer.weights][-1].input
+        return keras.Model(self.network.input, keras.ops.mean(deep, (1, 2)) if len(deep.shape) == 4 else deep)
+
 
 def save(network: keras.Model, path: Path, about: dict[str, Any]) -> None:
     """Write a network, and in its file what the run was; whole or not at all."""
@@ -70,12 +78,23 @@ def load(path: str | os.PathLike) -> Saved:
         ValueError: there is no such file, it is damaged, or it does not say what its classes are.
     """
     path = Path(path)
+    with _opened(path) as file:
+        typical = Typical(**np.load(io.BytesIO(file.read(TYPICAL)))) if TYPICAL in file.namelist() else None
+        return Saved(path, keras.saving.load_model(path, compile=False), json.loads(file.read(ABOUT)), typical)
+
+
+def about(path: Path) -> dict[str, Any]:
+    """Read what a trained network's file says of its run, as `Saved` has it, and not the network. See `load`."""
+    with _opened(path) as file:
+        return json.loads(file.read(ABOUT))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
         with zipfile.ZipFile(path) as file:
-            if ABOUT not in (inside := file.namelist()):
+            if ABOUT not in file.namelist():
                 raise ValueError("it does not name its classes, because another program or an older version wrote it")
-            about = json.loads(file.read(ABOUT))
-            typical = Typical(**np.load(io.BytesIO(file.read(TYPICAL)))) if TYPICAL in inside else None
-        return Saved(path, keras.saving.load_model(path, compile=False), about, typical)
+            yield file
     except Exception as error:  # whatever a file raises that was cut or flipped
         raise ValueError(f"{path}: not a trained network of `bloodcell run` ({error}). Run the model again.") from error
