@@ -628,6 +628,8 @@ def shuffles() -> int:
 
 
 ANSWERS = {
+    "00.1": lambda: [round(0.95 * share / (0.95 * share + 0.05 * (1 - share)), 2) for share in (0.25, 0.03)],
+    "00.3": lambda: [round(196 * np.sqrt(0.9 * 0.1 / count), 2) for count in (2487, 71)],
     "01.1": lambda: parameters("cnn", "block3"),
     "01.2": receptive_field,
     "02.1": lambda: parameters("xception", "block14"),
@@ -668,7 +670,7 @@ def test_an_exercise_has_the_answer_of_the_library(exercise, monkeypatch):
 
 
 def test_every_answer_that_is_kept_is_checked():
-    with pytest.raises(ValueError, match="no answer to exercise '00.9'.*01.1, 01.2") as caught:
+    with pytest.raises(ValueError, match="no answer to exercise '00.9'.*00.1, 00.3") as caught:
         lessons.check("00.9", 1)
     assert re.findall(r"\d\d\.\d", str(caught.value))[1:] == list(ANSWERS)
     with pytest.raises(ValueError, match="answer='many' cannot be checked. Give a number"):
