@@ -29,13 +29,14 @@ KEPT = 4  # networks in memory, each with the features of its training images
 TITLE, WORTH = "Ask a trained network about a white blood cell", "What its answers are worth"
 HINT, SIMILAR = "Give an image, or choose a drawn cell.", "The most similar training photographs"
 READ = "One image per photograph, its class, and the cosine similarity of the deep features."
+PENDING = '<div class="pending"></div>'  # room for the bar
 ALT = "The image as the network sees it, and where it finds evidence against and for the predicted class."
 CSS = """
 .pictures { display: grid; gap: 12px; grid-template-columns: repeat(auto-fit, minmax(max(100px, 28%), 1fr)) }
 .pictures figure { margin: 0 0 12px }
 .pictures img { width: 100%; margin: 0; border-radius: 6px }
 [role=alert] { border-left: 4px solid #d97706; padding-left: 12px }
-.similar { min-height: 160px }
+.pending { height: 110px }
 .drawn { gap: 8px }
 .drawn button { flex-direction: column; padding: 6px 0 }
 .drawn img { width: 64px; height: 48px; border-radius: 4px }
@@ -137,7 +138,7 @@ def neighbours(path: Path, data: str | None) -> Neighbours:
     size, frame = record["image_size"], settings.get("frame", "slide")
     part = dataset.load(data, tuple(size), settings["split"], record["seed"], settings["limit"], frame).train
     batches = np.split(part.rows, range(predict.BATCH, len(part), predict.BATCH))
-    shown = tqdm(batches, "Training images, in batches", mininterval=0.5, disable=None)
+    shown = tqdm(batches, "Looking for similar training photographs", mininterval=0.5, disable=None)
     found = [features(about, part.memory_map[rows]) for rows in shown]
     return Neighbours(part, about.classes, np.concatenate(found))
 
@@ -217,7 +218,7 @@ def page(found: dict[str, Path], left_out: str, data: str | None, drawn: dict[st
                 row = answers.table.iloc[0]
                 message = said(predict.unusual(about, answers.table), "alert")
                 answer = gr.update(value={label: row[label] for label in about.classes}, visible=True)
-                evidence, nearest = looked_at(about, answers), f"<h2>{SIMILAR}</h2>"
+                evidence, nearest = looked_at(about, answers), PENDING
                 last["query"] = answers.pixels
         except ValueError as error:
             message = said(str(error), "alert")
@@ -251,8 +252,7 @@ def page(found: dict[str, Path], left_out: str, data: str | None, drawn: dict[st
             with gr.Column(scale=3, min_width=300):
                 message = gr.HTML()
                 answer = gr.Label(label="Class and probabilities", visible=False)
-                worth, evidence = gr.HTML(visible=False), gr.HTML(visible=False)
-                nearest = gr.HTML(visible=False, elem_classes="similar")
+                worth, evidence, nearest = (gr.HTML(visible=False) for _ in range(3))
         last, events = gr.State({"query": None}), [blocks.load, chosen.change, file.change]
         shown, how = [answer, message, worth, evidence, nearest], {"api_visibility": "private"}
         how_first = how | {"trigger_mode": "always_last", "show_progress_on": [message, answer]}
