@@ -83,10 +83,12 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def out_dir(out: str | os.PathLike | None = None) -> Path:
-    """Return the folder of runs, which need not exist: `out`, or runs/ in a checkout, else below the working folder."""
-    if out is not None:
-        return Path(out).expanduser()
-    return (Path.cwd() if INSTALLED else CHECKOUT) / "runs"
+    """Return the folder of runs, which need not exist: `out`, or runs/ below the working folder.
+
+    For a checkout's own notebooks/ it is the runs/ beside that folder.
+    """
+    home = Path.cwd().parent if Path.cwd() == (CHECKOUT / "notebooks").resolve() else Path.cwd()
+    return home / "runs" if out is None else Path(out).expanduser()
 
 
 def run_name(model: str, label: str, seed: int) -> str:

@@ -1,7 +1,7 @@
 """Figures. Each function returns a Matplotlib figure; `show` displays it with an alternative text."""
 
 import html
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -24,20 +24,25 @@ STEPS = ("convolution", "depthwise", "activation", "pooling", "join", "data", "n
 STEP_COLOURS = dict(zip(STEPS, PALETTE, strict=False))
 
 
-def show(figure: Figure, alt: str) -> None:
+def show(figure: Figure, alt: str, display: Callable[..., object] | None = None) -> None:
     """Display a figure in a notebook with an alternative text, and close it.
 
     As HTML, because JupyterLab and nbconvert drop the alternative text of a plain picture. On a narrow screen the
     figure keeps a width at which its text can be read, and scrolls.
-    """
-    from IPython.core.pylabtools import print_figure
-    from IPython.display import display
 
-    picture = print_figure(figure, bbox_inches=None, base64=True, dpi=DPI)
+    Args:
+        figure: is closed.
+        alt: what it shows, in words.
+        display: IPython's own, or a method of a `DisplayHandle`, which draws in the place of another figure.
+    """
+    from IPython import display as ipython
+    from IPython.core.pylabtools import print_figure
+
+    source = "data:image/png;base64," + print_figure(figure, bbox_inches=None, base64=True, dpi=DPI)
     plt.close(figure)
     width = f"max-width: 100%; min-width: {min(640, round(DPI * figure.get_figwidth()))}px"
-    tag = f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{picture}" style="{width}">'
-    display({"text/html": f'<div style="overflow-x: auto">{tag}</div>', "text/plain": alt}, raw=True)
+    tag = f'<div style="overflow-x: auto"><img alt="{html.escape(alt)}" src="{source}" style="{width}"></div>'
+    (display or ipython.display)({"text/html": tag, "text/plain": alt}, raw=True)
 
 
 def grid(images: np.ndarray | list[np.ndarray], titles: list[str], columns: int = 4) -> Figure:
@@ -164,25 +169,26 @@ def overlay_heatmap(
     return figure
 
 
-def curves(history: dict[str, list[float]], best_epoch: int | None = None) -> Figure:
+def curves(history: dict[str, list[float]], best_epoch: int | None = None, epochs: int | None = None) -> Figure:
     """Draw loss and accuracy of train, validation and test by epoch. Source: the paper, figures 8 and 9.
 
     Args:
         history: a list with one value per epoch for loss, accuracy, val_loss and so on.
         best_epoch: counted from 1, marked where given.
+        epochs: of the axis, with those still to come; None is those of the history.
     """
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
-    epochs = np.arange(1, len(history["loss"]) + 1)
-    for axis, what in zip(axes, ("loss", "accuracy"), strict=True):
+    done = np.arange(1, len(history["loss"]) + 1)
+    for axis, (what, top) in zip(axes, {"loss": None, "accuracy": 1.02}.items(), strict=True):
         for (part, prefix), style in zip(PARTS.items(), ("o-", "o--", "o:"), strict=True):
             if prefix + what in history:
-                axis.plot(epochs, history[prefix + what], style, markersize=3, label=part, color=PART_COLOURS[part])
+                axis.plot(done, history[prefix + what], style, markersize=3, label=part, color=PART_COLOURS[part])
         if best_epoch:
             axis.axvline(best_epoch, color="grey", linewidth=1, label="best on validation")
-        axis.set(xlabel="epoch", ylabel=what, ylim=(0, 1.02 if what == "accuracy" else None))
+        axis.set(xlabel="epoch", ylabel=what, xlim=(0.5, (epochs or len(done)) + 0.5), ylim=(0, top))
         axis.xaxis.get_major_locator().set_params(integer=True)
         sns.despine(ax=axis)
-    axes[1].legend(frameon=False, fontsize=8)
+    figure.legend(*axes[1].get_legend_handles_labels(), loc="outside right upper", frameon=False, fontsize=8)
     return figure
 
 

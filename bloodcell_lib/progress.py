@@ -3,7 +3,7 @@
 import os
 import pkgutil
 
-from IPython.display import DisplayHandle, Markdown
+from IPython.display import DisplayHandle
 
 from bloodcell_lib import plots
 from bloodcell_lib.backend import keras
@@ -13,28 +13,32 @@ class EpochLine(keras.callbacks.Callback):
     """Prints one line per epoch."""
 
     def on_epoch_end(self, epoch, logs=None):
-        told = [
-            f"{part} {logs[f'{key}accuracy']:.3f} (loss {logs[f'{key}loss']:.3f})" for part, key in plots.PARTS.items()
-        ]
+        told = (f"{part} {logs[f'{k}accuracy']:.3f} (loss {logs[f'{k}loss']:.3f})" for part, k in plots.PARTS.items())
         print(f"epoch {epoch + 1:3d}/{self.params['epochs']}", *told, f"{logs['seconds']:.1f} s", sep="   ", flush=True)
 
 
 class LiveCurves(keras.callbacks.Callback):
-    """Redraws the curves after each epoch, in a notebook that somebody looks at."""
+    """Redraws the curves in one place after each epoch, on an axis of all epochs. The last picture stays.
+
+    In a run that was resumed, the epochs before are left blank.
+    """
 
     def on_train_begin(self, logs=None):
         self.history, self.place = {}, DisplayHandle()
-        self.place.display(Markdown("The first epoch is running."))
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if not self.history:
+            self.history = {k + what: [None] * epoch for k in plots.PARTS.values() for what in ("loss", "accuracy")}
+            self._draw(self.place.display)
 
     def on_epoch_end(self, epoch, logs=None):
-        for name, value in logs.items():
-            self.history.setdefault(name, []).append(value)
-        figure = plots.curves(self.history)
-        self.place.update(figure)
-        plots.plt.close(figure)
+        for name, values in self.history.items():
+            values.append(logs[name])
+        self._draw(self.place.update)
 
-    def on_train_end(self, logs=None):
-        self.place.update(Markdown("The curves of all epochs follow."))
+    def _draw(self, display):
+        alt = f"Loss and accuracy after {len(self.history['loss'])} of {self.params['epochs']} epochs."
+        plots.show(plots.curves(self.history, epochs=self.params["epochs"]), alt, display)
 
 
 def default() -> list[keras.callbacks.Callback]:

@@ -119,7 +119,7 @@ class Protocol:
         base, values = _base(self.name), {knob.name: getattr(self, knob.name) for knob in KNOBS}
         if base is None:
             return f"{self.name}-{zlib.crc32(repr(values).encode()):08x}"
-        own = [f"{name}={_written(value)}" for name, value in values.items() if value != getattr(base, name)]
+        own = [f"{name}={written(value)}" for name, value in values.items() if value != getattr(base, name)]
         return "-".join([self.name, *own])
 
     @property
@@ -194,7 +194,7 @@ def _base(name: Any) -> Protocol | None:
     return PROTOCOLS.get(name)
 
 
-def _written(value: Any) -> str:
+def written(value: Any) -> str:
     """Write a value as it may stand in a file's name."""
     if isinstance(value, tuple):
         return ("x" if value and isinstance(value[0], int) else "+").join(map(str, value)) or "none"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from browser import browser  # noqa: F401  a fixture, for whoever asks for it
 from PIL import Image
 
 from bloodcell_lib.layouts import CLASSES

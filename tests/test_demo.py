@@ -19,7 +19,6 @@ from bloodcell_lib import dataset, training
 from bloodcell_lib.command import cli, demo, predict
 from bloodcell_lib.models import saved
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 ROOT = Path(__file__).parents[1]
 
 
@@ -157,23 +156,6 @@ def served(trained, tmp_path, cache):
             page.send_signal(signal.SIGTERM)
         assert page.wait(60) == 0 and not any(temporary.glob("bloodcell-*"))
         assert "Traceback" not in log.read_text()
-
-
-@pytest.fixture
-def browser():
-    """Chromium's window on a page, which keeps the addresses that it asked."""
-    driver = pytest.importorskip(
-        "playwright.sync_api", reason="playwright is not installed: the extra `browser` has it"
-    )
-    if not CHROMIUM:
-        pytest.skip("there is no Chromium")
-    with driver.sync_playwright() as play:
-        sandbox = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
-        chromium = play.chromium.launch(executable_path=CHROMIUM, args=[*sandbox, "--no-proxy-server"])
-        page = chromium.new_page()
-        page.set_default_timeout(120_000)
-        yield page
-        chromium.close()
 
 
 @pytest.mark.browser

@@ -169,6 +169,15 @@ def test_in_a_checkout_what_is_shipped_lies_beside_the_library():
     assert files.shipped("notebooks") == ROOT / "notebooks" and files.shipped("data") == ROOT / "data"
 
 
+def test_runs_lie_beside_the_notebooks_wherever_the_library_lies(tmp_path, monkeypatch):
+    for folder in (ROOT, ROOT / "notebooks"):
+        monkeypatch.chdir(folder)
+        assert files.out_dir() == ROOT / "runs"
+    monkeypatch.chdir(copy_notebooks(tmp_path / "mine")[0].parent)
+    assert files.out_dir() == tmp_path / "mine" / "runs"
+    assert files.out_dir("there") == Path("there")
+
+
 def test_notebooks_are_copied_once_and_never_over_changed_ones(tmp_path):
     folder = tmp_path / "new" / "lessons"
     copies = copy_notebooks(folder)

@@ -38,6 +38,7 @@ def page(tmp_path):
         new.new_markdown_cell(MARKDOWN),
         new.new_code_cell("OUT = '/home/me'", metadata={"tags": ["injected-parameters"]}),
         new.new_code_cell("print('shown')"),
+        new.new_code_cell("print('for a person')", metadata={"tags": ["hide-input", "skip-execution"]}),
         new.new_code_cell("print('drawn')", metadata={"tags": ["hide-input"]}),
     ]
     cells[-1].outputs = [new.new_output("stream", text="a picture")]

@@ -283,7 +283,7 @@ def _run_options(parser: argparse.ArgumentParser) -> None:
         group.add_argument(f"--{knob.name.replace('_', '-')}", metavar="VALUE", help=what)
 
 
-def _whole(text: str) -> int:
+def whole(text: str) -> int:
     if not text.isdecimal() or int(text) >= 2**32:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to {2**32 - 1}")
     return int(text)
@@ -294,7 +294,7 @@ def seeds_of(text: str) -> tuple[int, ...]:
     found: list[int] = []
     for span in text.split(","):
         first, _, last = span.partition("-")
-        found += range(_whole(first), min(_whole(last or first), _whole(first) + MOST_SEEDS) + 1)
+        found += range(whole(first), min(whole(last or first), whole(first) + MOST_SEEDS) + 1)
     if not 0 < len(found) <= MOST_SEEDS:
         raise argparse.ArgumentTypeError(f"{text!r} is not 1 to {MOST_SEEDS} seeds, such as 3 or 0-4 or 0,3")
     return tuple(dict.fromkeys(found))
@@ -305,12 +305,12 @@ def _devices(text: str) -> str:
 
 
 def _port(text: str) -> int:
-    if not 0 < (port := _whole(text)) < 2**16:
+    if not 0 < (port := whole(text)) < 2**16:
         raise argparse.ArgumentTypeError(f"{text!r} is not a port from 1 to {2**16 - 1}")
     return port
 
 
 def _positive(text: str) -> int:
-    if not _whole(text):
+    if not whole(text):
         raise argparse.ArgumentTypeError("1 at least")
     return int(text)

@@ -5,11 +5,18 @@ import os
 import re
 from pathlib import Path
 
+from nbformat import NotebookNode
+
 from bloodcell_lib import files
 
 TEXTS = ("glossary.md", "teaching.md")
 READERS = ("comparison",)  # they read the records of the lessons, so they come last and are never skipped
 OF_PHOTOGRAPHS = ("leakage",)  # they split by photograph, so they do not apply to a set that cannot be split so
+
+
+def is_in_batch(cell: NotebookNode) -> bool:
+    """Return whether a batch executes a cell: nbclient leaves out those with this tag, which are for a person."""
+    return "skip-execution" not in cell.metadata.get("tags", [])
 
 
 def find(wanted: list[str]) -> list[Path]:

@@ -68,12 +68,16 @@ def mathml(formula: str, display: str) -> str:
 
 
 def read(file: Path) -> NotebookNode:
-    """Read a notebook, or a text in Markdown as a notebook of one cell. Its first heading becomes its title."""
+    """Read a notebook as a batch has it, or a text in Markdown as a notebook of one cell.
+
+    Its first heading becomes its title.
+    """
     if file.suffix == ".md":
         text = nbformat.v4.new_markdown_cell(file.read_text(encoding="utf-8"))
         content = nbformat.v4.new_notebook(cells=[text])
     else:
         content = nbformat.read(file, as_version=4)
+        content.cells = [cell for cell in content.cells if notebooks.is_in_batch(cell)]
     headings = (re.search(r"^# (.+)", cell.source, re.MULTILINE) for cell in content.cells)
     content.metadata["title"] = next((found[1] for found in headings if found), file.stem)
     return content

@@ -359,9 +359,9 @@ def _end(screen: Screen, outcome: Outcome, course: Course | None = None) -> Outc
 
 
 def _code(notebook: Path) -> str:
-    """Return a digest of a notebook's code cells."""
+    """Return a digest of the code that a batch executes of a notebook."""
     cells = nbformat.read(notebook, as_version=4).cells
-    code = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
+    code = "\n".join(cell.source for cell in cells if cell.cell_type == "code" and notebooks.is_in_batch(cell))
     return hashlib.sha256(code.encode()).hexdigest()[:16]
 
 
