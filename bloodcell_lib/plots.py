@@ -38,7 +38,7 @@ def show(figure: Figure, alt: str, display: Callable[..., object] | None = None)
     from IPython import display as ipython
     from IPython.core.pylabtools import print_figure
 
-    source = "data:image/png;base64," + print_figure(figure, bbox_inches=None, base64=True, dpi=DPI)
+    source = f"data:image/png;base64,{print_figure(figure, bbox_inches=None, base64=True, dpi=DPI)}"
     plt.close(figure)
     width = f"max-width: 100%; min-width: {min(640, round(DPI * figure.get_figwidth()))}px"
     tag = f'<div style="overflow-x: auto"><img alt="{html.escape(alt)}" src="{source}" style="{width}"></div>'

@@ -97,6 +97,14 @@ def test_lessons_begin_with_the_same_values(path):
     assert parameters(path) == parameters(LESSONS[0])
 
 
+@numbered
+def test_the_fields_follow_the_parameters_and_are_for_a_person(path):
+    code = cells(path, "code")
+    (place,) = (place for place, cell in enumerate(code) if "parameters" in cell.metadata.get("tags", []))
+    assert [cell for cell in code if not copies.is_in_batch(cell)] == [code[place + 1]]
+    assert code[place + 1].source == "from bloodcell_lib.command import panel\n\npanel.show(globals())"
+
+
 @every
 def test_hidden_cells_are_hidden_in_lab_and_in_html(path):
     for cell in cells(path, "code"):
@@ -145,7 +153,7 @@ def test_prose_leads(path):
 @numbered
 def test_a_lesson_has_a_length_that_people_finish(path):
     words = sum(len(cell.source.split()) for cell in cells(path, "markdown")[1:])  # without the way to other lessons
-    assert len(cells(path, "code")) <= 30 and words <= 2500
+    assert len([cell for cell in cells(path, "code") if copies.is_in_batch(cell)]) <= 30 and words <= 2500
 
 
 @lessons
@@ -280,7 +288,7 @@ def test_runs_from_the_first_cell_to_the_last(path, executions, executed):
     if path not in executions:
         pytest.skip("reads the records of the lessons, which were not selected")
     copy = executions[path].result()
-    code = cells(copy, "code")
+    code = [cell for cell in cells(copy, "code") if copies.is_in_batch(cell)]
     shown = [output.get("data", {}) for cell in code for output in cell.outputs]
     assert all(cell.execution_count for cell in code if cell.source.strip())
     assert not [data for data in shown if "image/png" in data]  # a plain picture has no alternative text
