@@ -14,6 +14,7 @@ from sklearn.datasets import load_sample_images
 
 from bloodcell_lib import dataset, images, sources
 from bloodcell_lib.command import predict, tables
+from bloodcell_lib.models import saved
 
 CROPS = 40  # of each photograph of other things
 FAR = 0.25  # of the stain at the white cell: a quarter of a photograph that stays below has no white cell
@@ -63,7 +64,7 @@ def main() -> None:
     parser.add_argument("--model", required=True, help="a run's name, .keras or .json")
     parser.add_argument("--data", help="the archive on which it was trained")
     options = parser.parse_args()
-    about = predict.network(options.model)
+    about = saved.load(saved.find(options.model))
     settings = about.about["settings"]
     wanted = {name: settings[name] for name in ("image_size", "split", "limit", "frame")}
     data = dataset.load(options.data, seed=about.about["record"]["seed"], **wanted)

@@ -170,17 +170,6 @@ def test_network_and_data_must_be_those_of_the_record(folder, path):
     assert not list(path.parent.glob("*.savedmodel"))
 
 
-def test_a_run_is_found_by_record_network_or_name(tmp_path, monkeypatch):
-    path = record(tmp_path, protocol=protocols.get("quick", epochs=2, label_smoothing=0.1)).write()
-    monkeypatch.setattr(files, "out_dir", lambda out=None: tmp_path)
-    for run in (path, path.with_suffix(".keras"), path.stem):
-        assert export.find(str(run)).path == path
-    with pytest.raises(records.RecordError, match=rf"no run is named 'lenet'.*{re.escape(path.stem)}"):
-        export.find("lenet")
-    with pytest.raises(records.RecordError, match="none.json"):
-        export.find(str(tmp_path / "none.keras"))
-
-
 def test_what_cannot_work_is_said_before_anything_is_read(monkeypatch, capsys):
     monkeypatch.setattr(export.keras.backend, "backend", lambda: "jax")
     assert cli.main(["export", "nothing", "--to", "onnx"]) == 2

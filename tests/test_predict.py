@@ -11,7 +11,7 @@ from conftest import make_set, picture, zipped
 from PIL import Image
 from test_training import SIZE, recipe, train
 
-from bloodcell_lib import images, training
+from bloodcell_lib import files, images, training
 from bloodcell_lib.command import cli, predict
 from bloodcell_lib.models import ood, saved
 
@@ -78,6 +78,15 @@ def test_every_file_is_answered_or_named(trained, cells, tmp_path, capsys):
     status, _, errors = asked(capsys, cells, "--model", trained[0].checkpoint, "--out", out)
     assert status == 1 and len(pd.read_csv(out)) == 8
     assert "broken.png: not an image that can be read" in errors and "notes.txt" in errors
+
+
+def test_a_run_is_found_by_network_record_or_name(trained, tmp_path, monkeypatch):
+    path = trained[0].checkpoint
+    monkeypatch.setattr(files, "out_dir", lambda out=None: path.parent)
+    for run in (path, path.with_suffix(".json"), path.stem, f"{path.stem}.keras"):
+        assert saved.find(str(run)) == path
+    with pytest.raises(ValueError, match=f"^lenet: no trained network is there, nor in .*Choose one of: {path.stem}"):
+        saved.find("lenet")
 
 
 def test_what_cannot_be_asked_is_one_sentence(trained, cells, tmp_path, capsys, monkeypatch):

@@ -1,5 +1,6 @@
 """The project's own files agree with each other."""
 
+import ast
 import json
 import re
 import shutil
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 from collections import defaultdict
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import intervals
@@ -33,6 +35,18 @@ WANTED = list(dict.fromkeys(PROJECT["dependencies"] + EXTRAS))  # dev repeats wh
 def test_environment_lists_what_pyproject_lists():
     conda = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
     assert conda == [f"python{PROJECT['requires-python']}", "pip", {"pip": WANTED}]
+
+
+def test_the_library_imports_what_pyproject_lists():
+    trees = [ast.parse(path.read_text()) for path in (ROOT / "bloodcell_lib").rglob("*.py")]
+    found = [node for tree in trees for node in ast.walk(tree)]
+    modules = {name.name for node in found if isinstance(node, ast.Import) for name in node.names}
+    modules |= {node.module for node in found if isinstance(node, ast.ImportFrom)}
+    tops = {module.split(".")[0] for module in modules} - {"bloodcell_lib", *sys.stdlib_module_names}
+    listed = {Requirement(wanted).name for wanted in WANTED + [wanted for extra in ASIDE for wanted in OPTIONAL[extra]]}
+    packages = packages_distributions()
+    brought = {"IPython", "jupyter_client", "traitlets", "onnx"}  # by ipykernel, and onnx by tf2onnx
+    assert {top for top in tops - brought if not listed & {top, *map(str.lower, packages.get(top, []))}} == set()
 
 
 def test_extras_that_want_the_same_package_want_the_same_version():

@@ -125,12 +125,13 @@ def predict(options: argparse.Namespace) -> int:
     """Say what a trained network takes images for, and what that is worth."""
     from bloodcell_lib import files
     from bloodcell_lib.command import predict, tables
+    from bloodcell_lib.models import saved
 
     for option, ending in (("out", ".csv"), ("cam", ".png")):
         if (path := getattr(options, option)) and path.suffix.lower() != ending:
             raise ValueError(f"--{option} {path} is no name of a {ending} file. Give one that ends with {ending}.")
     found, unused = predict.find(options.images)
-    about = predict.network(options.model)
+    about = saved.load(saved.find(options.model))
     answers = predict.ask_all(about, found)
     if len(answers.table):
         print(tables.text(predict.short(answers.table[: predict.LISTED])))

@@ -74,7 +74,7 @@ def networks(folder: Path) -> tuple[dict[str, Path], str]:
         ValueError: there is none.
     """
     found, left_out = {}, []
-    for path in predict.trained(folder):
+    for path in saved.trained(folder):
         try:
             saved.about(path)
             found[path.stem] = path

@@ -14,6 +14,7 @@ from bloodcell_lib import cards, dataset, files, records
 from bloodcell_lib.backend import keras
 from bloodcell_lib.command import modelcard
 from bloodcell_lib.dataset import Part
+from bloodcell_lib.models import saved
 from bloodcell_lib.records import Record
 from bloodcell_lib.training import EVALUATION_BATCH
 
@@ -106,7 +107,7 @@ def export(
     """
     to = list(dict.fromkeys(to))
     _check(to)
-    record = find(run)
+    record = Record.read(saved.find(run).with_suffix(".json"))
     test = _test_images(record, data)
     network = _network(record, test)
     expected = network.predict(test.images, batch_size=EVALUATION_BATCH, verbose=0)
@@ -125,25 +126,6 @@ def export(
         for path in filter(Path.is_dir, paths.values()):
             shutil.rmtree(path)  # no folder takes the place of another
     return {paths[name]: off[name] for name in to} | {about: None}
-
-
-def find(run: str) -> Record:
-    """Return the record of a run, by its path, by that of its network, or by its name.
-
-    Raises:
-        RecordError: there is none, or it is not sound.
-    """
-    path = Path(run).expanduser()
-    if path.suffix in (".json", ".keras"):
-        return Record.read(path.with_suffix(".json"))
-    folder = files.out_dir()
-    there = sorted(found.stem for found in folder.glob("*-seed*.json"))
-    if run not in there:
-        raise records.RecordError(
-            f"{folder}: no run is named {run!r}. Give a record (.json), a network (.keras), or a name: "
-            f"{', '.join(there) or 'there is none yet'}."
-        )
-    return Record.read(folder / f"{run}.json")
 
 
 def _check(to: Sequence[str]) -> None:

@@ -12,9 +12,8 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from bloodcell_lib import cards, files, images, layouts, metrics, models, plots, sources
+from bloodcell_lib import cards, images, layouts, metrics, models, plots, sources
 from bloodcell_lib.images import DatasetError
-from bloodcell_lib.models import saved
 from bloodcell_lib.models.saved import Saved
 
 BATCH = 64
@@ -35,28 +34,6 @@ class Answers:
     table: pd.DataFrame
     pixels: np.ndarray
     refused: list[str]
-
-
-def network(run: str) -> Saved:
-    """Read a trained network by its file, the file of its record, or the name of a run in the folder of runs.
-
-    Raises:
-        ValueError: there is none.
-    """
-    given = Path(run).expanduser()
-    name = f"{given.name.removesuffix('.json').removesuffix('.keras')}.keras"
-    places = [given.with_name(name), (files.out_dir() / given).with_name(name)]
-    for place in places:
-        if place.is_file():
-            return saved.load(place)
-    made = [path.stem for path in trained(files.out_dir())]
-    advice = f"Choose one of: {images.some(made)}" if made else "Train one with: bloodcell run cnn"
-    raise ValueError(f"{run}: no trained network is there, nor in {files.out_dir()}. {advice}.")
-
-
-def trained(folder: Path) -> list[Path]:
-    """Return the files of the trained networks in a folder, by name; a hidden file is half written."""
-    return sorted(folder.glob("[!.]*.keras"))
 
 
 def find(wanted: Iterable[str]) -> tuple[dict[str, Callable[[], bytes]], dict[str, list[str]]]:

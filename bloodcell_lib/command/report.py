@@ -178,7 +178,8 @@ def pairs(found: list[Record]) -> list[tuple[Record, Record]]:
 def leak(found: list[Record]) -> pd.DataFrame:
     """Return validation and test accuracy by image and by photograph, in percent, averaged over seeds."""
     rows = [
-        {"network": one.model, "size": tables.size(one), "protocol": one.settings["name"], "seeds": str(one.seed)}
+        {"network": one.model, "size": tables.size(one), "protocol": tables.label(one, "image_size"),
+         "seeds": str(one.seed)}
         | {f"{part}, {how}": 100 * getattr(r, part)["accuracy"]
            for r, how in ((one, "by image"), (two, "by photograph")) for part in ("validation", "test")}
         for one, two in pairs(found)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from bloodcell_lib import files
+from bloodcell_lib import files, images
 from bloodcell_lib.backend import keras
 from bloodcell_lib.models import ood
 from bloodcell_lib.models.ood import Typical
@@ -49,6 +49,27 @@ class Saved:
         """From images to deep features (N, d): what the last layer with weights is given, averaged over positions."""
         deep = [layer for layer in self.network.layers if layer.weights][-1].input
         return keras.Model(self.network.input, keras.ops.mean(deep, (1, 2)) if len(deep.shape) == 4 else deep)
+
+
+def find(run: str) -> Path:
+    """Return the file of a trained network, by itself, by that of its record, or by the name of a run.
+
+    Raises:
+        ValueError: there is none, here or in the folder of runs.
+    """
+    given, folder = Path(run).expanduser(), files.out_dir()
+    name = f"{given.name.removesuffix('.json').removesuffix('.keras')}.keras"
+    for place in (given.with_name(name), (folder / given).with_name(name)):
+        if place.is_file():
+            return place
+    made = [path.stem for path in trained(folder)]
+    advice = f"Choose one of: {images.some(made)}" if made else "Train one with: bloodcell run cnn"
+    raise ValueError(f"{run}: no trained network is there, nor in {folder}. {advice}.")
+
+
+def trained(folder: Path) -> list[Path]:
+    """Return the files of the trained networks in a folder, by name; a hidden file is half written."""
+    return sorted(folder.glob("[!.]*.keras"))
 
 
 def save(network: keras.Model, path: Path, about: dict[str, Any]) -> None:
