@@ -22,7 +22,7 @@ slides: .venv  ## runs/pages/slides: the lessons as slides, with what they print
 	$(BIN)/bloodcell pages --slides
 
 test: .venv  ## run the tests; those on the real archive need BLOODCELL_DATA
-	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lab: .venv  ## open the map of the lessons in JupyterLab
 	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/notebooks/index.ipynb

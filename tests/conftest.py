@@ -12,12 +12,19 @@ from PIL import Image
 from bloodcell_lib.layouts import CLASSES
 
 ARCHIVE = os.environ.get("BLOODCELL_DATA")
+LONGEST = "notebooks", "shapes", "training", "batches", "backends", "devices", "models", "command", "contributing"
 
 
 def pytest_configure(config):
     """Let no test use the archive unasked. With several processes the first one runs no test, but starts the others."""
     if hasattr(config, "workerinput") or not config.getoption("numprocesses", None):
         os.environ.pop("BLOODCELL_DATA", None)
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with the files that take longest, so that at the end no process waits long for another."""
+    places = {f"test_{name}.py": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
 
 
 @pytest.fixture(scope="session")

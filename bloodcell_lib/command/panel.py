@@ -6,13 +6,12 @@ from typing import Any
 
 from IPython.display import display
 
-from bloodcell_lib import files, protocols
+from bloodcell_lib import cards, files, protocols
 from bloodcell_lib.command import cli
 from bloodcell_lib.protocols import KNOBS, PROTOCOLS
 
 BY_NAME = {knob.name.upper(): knob for knob in KNOBS}
 FOLDS = [f"fold:{fold}/5" for fold in range(1, 6)]
-SETS = "sample", "kaggle"
 GRID = {"display": "grid", "grid_template_columns": "repeat(auto-fill, minmax(28em, 1fr))"}
 TAKEN = "To use these values, choose <i>Run, Run All Cells</i>. In the names of a run's files they are <b>{}</b>."
 REFUSED = '<b style="color: var(--jp-error-color1)">{}</b>'
@@ -66,7 +65,7 @@ def _field(widgets: Any, name: str, value: Any) -> Any:
         return widgets.Dropdown(options=list(dict.fromkeys([*PROTOCOLS, *FOLDS, value])), value=value, **look)
     text = {"value": "" if value is None else str(value), "continuous_update": False}
     if name == "DATA":
-        return widgets.Combobox(options=SETS, placeholder="the archive, if found, else the sample", **text, **look)
+        return widgets.Combobox(options=[*cards.names(), "kaggle"], placeholder="the archive, if found, else the sample", **text, **look)
     if name == "OUT":
         return widgets.Text(placeholder=str(files.out_dir()), **text, **look)
     tip = "{help}: {give}".format(**BY_NAME[name].metadata) if name in BY_NAME else ""
