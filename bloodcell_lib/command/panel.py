@@ -65,7 +65,8 @@ def _field(widgets: Any, name: str, value: Any) -> Any:
         return widgets.Dropdown(options=list(dict.fromkeys([*PROTOCOLS, *FOLDS, value])), value=value, **look)
     text = {"value": "" if value is None else str(value), "continuous_update": False}
     if name == "DATA":
-        return widgets.Combobox(options=[*cards.names(), "kaggle"], placeholder="the archive, if found, else the sample", **text, **look)
+        hint = "the archive, if found, else the sample"
+        return widgets.Combobox(options=[*cards.names(), "kaggle"], placeholder=hint, **text, **look)
     if name == "OUT":
         return widgets.Text(placeholder=str(files.out_dir()), **text, **look)
     tip = "{help}: {give}".format(**BY_NAME[name].metadata) if name in BY_NAME else ""
