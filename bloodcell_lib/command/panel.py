@@ -13,7 +13,10 @@ from bloodcell_lib.protocols import KNOBS, PROTOCOLS
 BY_NAME = {knob.name.upper(): knob for knob in KNOBS}
 FOLDS = [f"fold:{fold}/5" for fold in range(1, 6)]
 GRID = {"display": "grid", "grid_template_columns": "repeat(auto-fill, minmax(28em, 1fr))"}
-TAKEN = "To use these values, choose <i>Run, Run All Cells</i>. In the names of a run's files they are <b>{}</b>."
+TAKEN = (
+    "To use these values, choose <i>Run, Run All Cells</i>; a restarted kernel forgets them. "
+    "In the names of a run's files they are <b>{}</b>."
+)
 REFUSED = '<b style="color: var(--jp-error-color1)">{}</b>'
 
 kept: list[dict[str, Any]] = [{}, {}]  # of this kernel: what the parameters cell says, and what the fields say
