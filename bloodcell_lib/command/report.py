@@ -158,6 +158,8 @@ def _why(record: Record, row: dict[str, float]) -> str:
         return f"It recognises copies of its photographs as the paper's does, and new ones less often ({said})."
     if train < 0.9:
         return f"It has not learned its images, or its statistics of batch normalisation lag ({said})."
+    if train < validation + 0.15:
+        return f"It recognises copies of its photographs less often than the paper's does ({said})."
     if record.train:
         return f"It memorises its images: it fails even on copies of their photographs ({said})."
     return f"It fails even on copies of its photographs: it memorises images, or its statistics lag ({said})."
