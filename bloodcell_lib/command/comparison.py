@@ -44,7 +44,7 @@ def conditions(found: list[Record]) -> pd.DataFrame:
 def missing(found: list[Record]) -> str:
     """Name the lessons' networks that have no record here, and the command that makes one."""
     names = [name for name in models.lessons() if name not in {record.model for record in found}]
-    how = f"There is no record of {', '.join(names)}. To make them: `{command(found[0], names)}`"
+    how = f"There is no record of {', '.join(names)}. Run: `{command(found[0], names)}`"
     return how if names else "No network of the lessons is missing."
 
 
