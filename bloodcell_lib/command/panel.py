@@ -23,7 +23,7 @@ kept: list[dict[str, Any]] = [{}, {}]  # of this kernel: what the parameters cel
 
 
 def show(parameters: dict[str, Any]) -> None:
-    """Show a field for each parameter, if ipywidgets is installed.
+    """Show a field for each parameter, or say that ipywidgets is not installed.
 
     What is typed becomes the value of the parameter at once; an empty field is None. It outlasts a second run of the
     parameters cell, as an injected value does, until that cell is edited. What cannot be used is refused here, and
@@ -35,6 +35,7 @@ def show(parameters: dict[str, Any]) -> None:
     try:
         import ipywidgets as widgets
     except ImportError:
+        print("No fields: ipywidgets, which draws them, is not installed. The values above are used.")
         return
     now = {name: parameters[name] for name in ("PROTOCOL", "DATA", "SEED", "OUT", *BY_NAME) if name in parameters}
     if now not in kept:
