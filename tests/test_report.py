@@ -149,6 +149,8 @@ def test_folds_that_differ_in_frame_and_size_are_a_row(tmp_path):
     assert row["units"] == "20 photographs" and row["equal in"] == "pixels" and row["size"] == "60x80 / 69x69"
     assert row["pixels"] == "4,800 / 4,761" and row["million multiply-adds"] == "30 / 29"
     assert re.fullmatch(r"80\.0 \[.+\] / 95\.0 \[.+\]", row["accuracy"])
+    last = 100 * cell[0].history["accuracy"][-1]
+    assert row["train, last"] == f"{last:.1f} / {last:.1f}"
     # three of 20 photographs, both copies of each, are gained: signs alike in 2 of 8 ways
     assert row["difference"].startswith("+15.0 [") and row["p"] == "0.25"
 

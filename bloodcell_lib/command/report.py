@@ -59,7 +59,8 @@ without a label. The first number is that of the whole image, the second that of
 and so nearly in cost; or in detail, pixels per micrometre, and then the window has 22 % of the pixels; or in neither.
 The difference is window minus whole image, in points, with its 95 % interval; it and p are paired, with photographs as
 units. The window also leaves out most of the black corners of turned copies, so the two inputs differ in more than the
-place of the cell.
+place of the cell. *Train, last* is the mean over folds: where it is low, the network has not learned its images in so
+many epochs, and the difference says how fast it learns, not what it could reach.
 
 {frames}
 
@@ -256,6 +257,9 @@ def _framed(tested: str, slide: list[Record], cell: list[Record]) -> dict:
         "size": f"{tables.size(one)} / {tables.size(two)}",
         "pixels": " / ".join(f"{np.prod(record.image_size):,}" for record in (one, two)),
         "million multiply-adds": " / ".join(f"{record.multiply_adds / 1e6:.0f}" for record in (one, two)),
+        "train, last": " / ".join(
+            f"{100 * np.mean([r.history['accuracy'][-1] for r in some]):.1f}" for some in (slide, cell)
+        ),
         "accuracy": " / ".join(tables.with_interval(tables.together(some)) for some in (slide, cell)),
         "difference": f"{100 * test['difference']:+.1f} [{ends}]",
         "p": f"{test['p']:.2g}",
