@@ -97,14 +97,14 @@ def fit(
     model.compile(
         optimizer=optimizer(network, protocol, len(data.train)),
         loss="sparse_categorical_crossentropy",
-        metrics=["accuracy"],
+        metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy")],  # named only, its variables trace the step twice
         jit_compile=backend.jit(),
     )
     with files.alone(state.path, state.run.checkpoint, wait=False):
         state.restore(model)
         model.fit(
             Batches(data.train, protocol.batch_size, seed, first_epoch=state.epoch),
-            validation_data=(data.validation.images, data.validation.labels),
+            validation_data=Batches(data.validation, EVALUATION_BATCH),
             initial_epoch=state.epoch,
             epochs=protocol.epochs,
             shuffle=False,  # the batches are shuffled already, and in an order that a resumed run has too
@@ -267,18 +267,21 @@ class FineTuning(backend.Adam):
 
 
 class Batches(keras.utils.PyDataset):
-    """Training images in batches, in a new order in every epoch, known from the seed and the epoch alone.
+    """Images in batches: with a seed in a new order in every epoch, known from the seed and the epoch alone.
 
-    With arrays and a seed, Keras' `fit` on TensorFlow gives every epoch the same order.
+    With arrays and a seed, Keras' `fit` on TensorFlow gives every epoch the same order. And it traces a network twice
+    for arrays that batches divide evenly, and for others.
     """
 
-    def __init__(self, part: Part, batch_size: int, seed: int, first_epoch: int = 0):
+    def __init__(self, part: Part, batch_size: int, seed: int | None = None, first_epoch: int = 0):
         super().__init__()
         self.part, self.size, self.seed, self.epoch = part, batch_size, seed, first_epoch
         self.on_epoch_begin()
 
     def on_epoch_begin(self) -> None:
-        self.order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.part))
+        self.order = np.arange(len(self.part))
+        if self.seed is not None:
+            self.order = np.random.default_rng([self.seed, self.epoch]).permutation(self.order)
 
     def on_epoch_end(self) -> None:
         self.epoch += 1
@@ -303,7 +306,7 @@ class TestCurve(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         logs["seconds"] = perf_counter() - self.start
-        loss, accuracy = self.model.evaluate(self.test.images, self.test.labels, EVALUATION_BATCH, verbose=0)
+        loss, accuracy = self.model.evaluate(Batches(self.test, EVALUATION_BATCH), verbose=0)
         logs |= {"test_loss": loss, "test_accuracy": accuracy}
 
 
