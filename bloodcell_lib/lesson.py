@@ -114,19 +114,20 @@ def cost(network: keras.Model, protocol: Protocol, data: Dataset) -> None:
     The backward pass costs about twice the forward pass, so an image costs three times its multiply-adds per epoch.
     """
     full, images, work = protocols.get("paper"), len(data.train), _work(network, protocol, len(data.train))
+    card = models.card(network.name)
     rows = {
         "image size": ["{} × {}".format(*recipe.image_size) for recipe in (full, protocol)],
         "training images": [f"{PAPER_IMAGES:,}", f"{images:,}"],
         "batch size": [full.batch_size, protocol.batch_size],
-        "epochs": [full.epochs, protocol.epochs],
-        "learning rate": [f"{models.card(network.name).rate(recipe):g}" for recipe in (full, protocol)],
+        "epochs": [card.passes(recipe) for recipe in (full, protocol)],
+        "learning rate": [f"{card.rate(recipe):g}" for recipe in (full, protocol)],
         "billion multiply-adds": [f"{each / 1e9:,.0f}" for each in work],
     }
     display(pd.DataFrame.from_dict(rows, "index", columns=["full run", "this run"]))
     less = {
         "smaller images": np.prod(protocol.image_size) < np.prod(full.image_size),
         "fewer images": images < PAPER_IMAGES,
-        "fewer epochs": protocol.epochs < full.epochs,
+        "fewer epochs": card.passes(protocol) < card.passes(full),
     }
     reduced = ", ".join(what for what, so in less.items() if so) or "nothing"
     _say(f"The full run does {work[0] / work[1]:,.1f} times the work of this run. Reduced here: {reduced}.")
@@ -316,8 +317,8 @@ def _percent(share: float, digits: int = 1) -> str:
 
 def _work(network: keras.Model, protocol: Protocol, images: int) -> list[int]:
     """Multiply-adds of the full training run, and of a run."""
-    runs = (protocols.get("paper"), PAPER_IMAGES), (protocol, images)
-    return [3 * many * recipe.epochs * _multiply_adds(network, tuple(recipe.image_size)) for recipe, many in runs]
+    runs, card = ((protocols.get("paper"), PAPER_IMAGES), (protocol, images)), models.card(network.name)
+    return [3 * many * card.passes(recipe) * _multiply_adds(network, tuple(recipe.image_size)) for recipe, many in runs]
 
 
 @lru_cache

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from typing import Any
 
-SCHEDULES = ("constant", "warmup")  # the second rises during the first epoch, then falls along a cosine to zero
+SCHEDULES = ("constant", "warmup")  # the second rises, in one epoch at most, then falls along a cosine to zero
 AUGMENTATIONS = ("flip", "rotate", "turn", "zoom", "shift", "stain")
 
 
@@ -80,7 +80,7 @@ class Protocol:
     name: str
     image_size: tuple[int, int] = knob(_size, SIZE, "of the images in pixels")
     batch_size: int = knob(_whole, WHOLE, "images per step")
-    epochs: int = knob(_whole, WHOLE, "passes over the training images")
+    epochs: int | None = knob(_whole, WHOLE, "passes over the training images, or the card's", default=None)
     learning_rate: float | None = knob(_number, NUMBER, "of Adam, at the start, or the card's", default=None)
     split: str = knob(_split, "image, photo, fold:K/N or train:K/N", "what is divided", default="image")
     schedule: str = knob(_one_of(*SCHEDULES), " or ".join(SCHEDULES), "of the rate", default="constant")
@@ -140,10 +140,10 @@ KNOBS = tuple(knob for knob in fields(Protocol) if "read" in knob.metadata)
 PROTOCOLS = {
     protocol.name: protocol
     for protocol in (
-        # For two cores and the sample: every network takes images of this size, and 160 small steps. The rate falls
+        # For two cores and the sample: every network takes images of this size, and few small steps. The rate falls
         # to zero so that the running means of batch normalisation catch up with the weights before the run ends. In
-        # batches of 8 the networks need different rates: the card has it.
-        Protocol("quick", (75, 75), 8, 4, None, "image", schedule="warmup", limit=320, norm_momentum=0.8, frame="cell"),
+        # batches of 8 the networks need different rates and numbers of epochs: the card has them.
+        Protocol("quick", (75, 75), 8, schedule="warmup", limit=320, norm_momentum=0.8, frame="cell"),
         # What the paper states: Adam at 1e-4, 20 epochs, cross-entropy; it gives no batch size.
         Protocol("paper", (120, 160), 32, 20, 1e-4, "image"),
         # No photograph on both sides of the split. Chosen by folds of TRAIN's photographs: results/RECIPE.md.

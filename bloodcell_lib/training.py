@@ -106,7 +106,7 @@ def fit(
             Batches(data.train, protocol.batch_size, seed, first_epoch=state.epoch),
             validation_data=Batches(data.validation, EVALUATION_BATCH),
             initial_epoch=state.epoch,
-            epochs=protocol.epochs,
+            epochs=models.card(network.name).passes(protocol),
             shuffle=False,  # the batches are shuffled already, and in an order that a resumed run has too
             verbose=0,
             callbacks=[
@@ -230,14 +230,14 @@ class WithAuxiliary(Parallel):
 def optimizer(network: keras.Model, protocol: Protocol, images: int) -> keras.optimizers.Optimizer:
     """Return Adam at the protocol's rate, constant, or with a warm-up and then a cosine to zero over so many images.
 
-    A warm-up raises it from zero during the first epoch, or the first half of one epoch: without batch normalisation,
-    SqueezeNet needs it at 1e-3. Kernels decay, biases and the scales and shifts of batch normalisation do not. Source:
-    Loshchilov & Hutter 2019, Decoupled Weight Decay Regularization.
+    A warm-up raises it from zero during the first epoch, or the first sixth of the steps where this is less: without
+    batch normalisation, SqueezeNet needs it at 1e-3. Kernels decay, biases and the scales and shifts of batch
+    normalisation do not. Source: Loshchilov & Hutter 2019, Decoupled Weight Decay Regularization.
     """
     rate, decay = models.card(network.name).rate(protocol), protocol.weight_decay
     if protocol.schedule != "constant":
-        steps = protocol.epochs * (epoch := -(-images // protocol.batch_size))
-        warm = min(epoch, steps // 2)
+        steps = models.card(network.name).passes(protocol) * (epoch := -(-images // protocol.batch_size))
+        warm = min(epoch, steps // 6)
         rate = keras.optimizers.schedules.CosineDecay(0.0, steps - warm, warmup_target=rate, warmup_steps=warm)
     adam = FineTuning(models.head(network), rate, decay) if protocol.weights else backend.Adam(rate, weight_decay=decay)
     adam.exclude_from_weight_decay([v for v in network.trainable_variables if len(v.shape) == 1])
@@ -279,9 +279,8 @@ class Batches(keras.utils.PyDataset):
         self.on_epoch_begin()
 
     def on_epoch_begin(self) -> None:
-        self.order = np.arange(len(self.part))
-        if self.seed is not None:
-            self.order = np.random.default_rng([self.seed, self.epoch]).permutation(self.order)
+        rng = None if self.seed is None else np.random.default_rng([self.seed, self.epoch])
+        self.order = rng.permutation(len(self.part)) if rng else np.arange(len(self.part))
 
     def on_epoch_end(self) -> None:
         self.epoch += 1
@@ -306,8 +305,7 @@ class TestCurve(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float]) -> None:
         logs["seconds"] = perf_counter() - self.start
-        loss, accuracy = self.model.evaluate(Batches(self.test, EVALUATION_BATCH), verbose=0)
-        logs |= {"test_loss": loss, "test_accuracy": accuracy}
+        logs["test_loss"], logs["test_accuracy"] = self.model.evaluate(Batches(self.test, EVALUATION_BATCH), verbose=0)
 
 
 class State(keras.callbacks.Callback):
@@ -392,8 +390,7 @@ class State(keras.callbacks.Callback):
 
 def _check(network: keras.Model, data: Dataset, protocol: Protocol, seed: int) -> None:
     """Refuse what the record would not be true of: other data than the protocol and the seed say, other classes."""
-    if network.output_shape[-1] != len(data.classes):
-        has, needed = network.output_shape[-1], len(data.classes)
+    if (has := network.output_shape[-1]) != (needed := len(data.classes)):
         raise ValueError(f"{network.name} has {has} classes, {data.name} {needed}: build it with num_classes={needed}.")
     wanted = {"split": protocol.split, "image_size": protocol.image_size, "seed": seed}
     found = {"split": data.split, "image_size": data.train.images.shape[1:3], "seed": data.seed}

@@ -1,5 +1,6 @@
 """The comparison's tables and figures, on records made by hand."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import nbformat
@@ -59,6 +60,9 @@ def test_conditions_show_every_knob_and_every_machine(found):
     knobs = {name.replace("_", " ") for name in found[0].settings} - {"name"}
     assert knobs <= set(table.index) and table["protocol"] == "quick" and table["split"] == "image"
     assert table["learning rate"] == "of each network's card" and table["image size"] == "75, 75"
+    assert table["epochs"] == "2"
+    by_card = replace(found[0], settings=found[0].settings | {"epochs": None})
+    assert comparison.conditions([by_card])["all 1 runs"]["epochs"] == "of each network's card"
     assert table["augmentation"] == "none"
     assert table["machine"] == "one machine" and table["backend"] == "jax 1.0"
     other = record(found[0].folder, device="another")

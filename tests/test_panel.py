@@ -50,8 +50,9 @@ def test_a_field_for_each_parameter_says_what_the_protocol_says(shown, written):
     fields, _ = shown(written)
     assert list(fields) == list(written)
     hints = {name: field.placeholder for name, field in fields.items() if name != "PROTOCOL"}
-    assert (hints["IMAGE_SIZE"], hints["EPOCHS"], hints["LIMIT"]) == ("75x75", "4", "320")
-    assert hints["LEARNING_RATE"].endswith("the card's") and hints["OUT"] == str(files.out_dir())
+    assert (hints["IMAGE_SIZE"], hints["BATCH_SIZE"], hints["LIMIT"]) == ("75x75", "8", "320")
+    assert hints["LEARNING_RATE"].endswith("the card's") and hints["EPOCHS"].endswith("the card's")
+    assert hints["OUT"] == str(files.out_dir())
     fields["PROTOCOL"].value = "paper"
     assert (fields["IMAGE_SIZE"].placeholder, fields["EPOCHS"].placeholder) == ("120x160", "20")
     assert fields["LEARNING_RATE"].placeholder == "0.0001"

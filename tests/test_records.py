@@ -80,6 +80,7 @@ def spoiled(content: dict, *path, value=None) -> dict:
         (("train", "accuracy"), 1.5, "train/accuracy"),
         (("history", "loss"), [1.0], "1, 2.* epochs"),
         (("settings", "epochs"), 20, "2.* epochs.* recipe 20"),  # one, or two, are no run of twenty
+        (("settings", "epochs"), "three", "settings/epochs"),
         (("best_epoch",), 1, "epoch 1 .* 2"),
         (("history", "val_accuracy"), [0.1, 0.45], "validation: .* 0.4500.* 0.9"),  # of another network
         (("history", "test_loss"), [2.0, 0.01], "test: .*loss 0.0100"),
@@ -104,6 +105,15 @@ def test_nothing_is_written_that_would_be_refused(tmp_path, change):
     with pytest.raises(RecordError):
         replace(made.record(tmp_path), **change).write()
     assert not list(tmp_path.iterdir())
+
+
+def test_a_card_has_the_epochs_of_a_recipe_without(tmp_path):
+    file = made.record(tmp_path, protocol=protocols.get("quick")).write()
+    content = json.loads(file.read_text())
+    assert content["settings"]["epochs"] is None and Record.read(file).settings["epochs"] is None
+    file.write_text(json.dumps(spoiled(content, "history", "loss", value=[1.0])))
+    with pytest.raises(RecordError, match="1, 3.* epochs.* one number"):
+        Record.read(file)
 
 
 def test_half_a_file_is_refused(tmp_path):

@@ -142,6 +142,16 @@ def test_the_test_set_chooses_nothing(tmp_path):
     assert all(np.array_equal(a, b) for a, b in zip(*weights, strict=True))
 
 
+@pytest.mark.parametrize(("name", "epochs"), [("cnn", 3), ("squeezenet", 6)])
+def test_the_card_has_the_epochs_that_a_protocol_leaves_to_it(tmp_path, name, epochs):
+    protocol = protocols.get("quick", image_size=SIZE, limit=16, batch_size=16, frame="slide")
+    few = replace(data(), train=part(0, 16), validation=part(1, 16), test=part(2, 16))
+    run = training.fit(models.build(name, SIZE), few, protocol, 0, tmp_path)
+    assert protocol.epochs is None and {len(values) for values in run.history.values()} == {epochs}
+    record = records.Record.read(training.evaluate(run, few).write())
+    assert record.settings["epochs"] is None and models.card(name).passes(protocols.get("paper")) == 20
+
+
 # The order of the images
 
 
@@ -384,14 +394,14 @@ def test_only_kernels_decay():
 
 
 def test_a_warm_up_rises_in_the_first_epoch():
-    protocol = recipe(schedule="warmup", epochs=5)
+    protocol = recipe(schedule="warmup", epochs=7)
     rate = training.optimizer(models.build("cnn", SIZE), protocol, 96)._learning_rate
-    shares = [float(rate(step)) / protocol.learning_rate for step in (0, 3, 6, 18, 30)]
+    shares = [float(rate(step)) / protocol.learning_rate for step in (0, 3, 6, 24, 42)]
     assert shares == pytest.approx([0, 0.5, 1, 0.5, 0], abs=1e-6)
 
 
-@pytest.mark.parametrize(("images", "steps", "top"), [(96, 6, 3), (16, 1, 0)])
-def test_a_warm_up_fits_into_one_epoch(images, steps, top):
+@pytest.mark.parametrize(("images", "steps", "top"), [(96, 6, 1), (192, 12, 2), (16, 1, 0)])
+def test_a_warm_up_is_a_sixth_of_few_steps(images, steps, top):
     protocol = recipe(schedule="warmup", epochs=1)
     rate = training.optimizer(models.build("cnn", SIZE), protocol, images)._learning_rate
     assert float(rate(top)) == pytest.approx(protocol.learning_rate) and float(rate(steps)) == pytest.approx(

@@ -35,7 +35,7 @@ def conditions(found: list[Record]) -> pd.DataFrame:
     rows = {"data": f"{data['name']}, fingerprint {data['fingerprint']}", "classes": _listed(data["classes"]).lower()}
     rows |= {"images": ", ".join(f"{n:,} {part}" for part, n in data["sizes"].items()), "seed": str(first.seed)}
     rows |= {name.replace("_", " "): _listed(value) for name, value in first.settings.items()}
-    rows["learning rate"] = _listed(first.settings["learning_rate"] or "of each network's card")
+    rows |= {name: "of each network's card" for name in ("epochs", "learning rate") if rows[name] == "none"}
     rows["backend"] = _listed(dict.fromkeys(f"{r.backend} {r.versions.get(r.backend, '')}".strip() for r in found))
     rows["machine"] = _listed(dict.fromkeys(r.device for r in found))
     return pd.DataFrame({f"all {len(found)} runs": rows}).rename({"name": "protocol"})

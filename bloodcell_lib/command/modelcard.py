@@ -210,7 +210,7 @@ def _measured(part: dict[str, Any]) -> dict[str, Any]:
 
 
 def _run(record: Record) -> dict[str, Any]:
-    split, epochs = record.settings["split"], record.settings["epochs"]
+    split, epochs = record.settings["split"], len(record.history["loss"])
     card = cards.get(record.dataset["name"]) if record.dataset["name"] in cards.names() else None
     return {
         "dataset": _title(record),
@@ -232,7 +232,9 @@ def _run(record: Record) -> dict[str, Any]:
 
 def _recipe(record: Record) -> str:
     """Return the settings that say how it was trained, in one line."""
-    own = {"learning_rate": models.card(record.model).learning_rate} if record.model in models.names() else {}
+    own: dict[str, Any] = {"epochs": len(record.history["loss"])}
+    if record.model in models.names():
+        own["learning_rate"] = models.card(record.model).learning_rate
     given = {name: value for name, value in record.settings.items() if value not in (None, [])}
     shown = own | given | {"image_size": tables.size(record)}
     lists = {name: "+".join(value) for name, value in shown.items() if isinstance(value, list)}

@@ -33,8 +33,8 @@ class Card:
 
     `parameters` counts all weights, batch-norm statistics included, for 4 classes and 3 channels; `min_side` is
     the smallest legal side in pixels; `norm_momentum` is that of every batch normalisation, None where there is
-    none; `learning_rate` is Adam's where a protocol leaves it to the card; `imagenet` says whether Keras publishes
-    weights. `lesson` is the number of the network's notebook,
+    none; `learning_rate` is Adam's and `epochs` the passes over the training images where a protocol leaves them to
+    the card; `imagenet` says whether Keras publishes weights. `lesson` is the number of the network's notebook,
     `table1` its row in the paper, `auxiliary_weight` the factor of each auxiliary head's loss.
     """
 
@@ -50,6 +50,7 @@ class Card:
     imagenet: bool = False
     norm_momentum: float | None = None
     learning_rate: float = 1e-3
+    epochs: int = 3
     auxiliary_weight: float | None = None
     lesson: int | None = None
     table1: dict[str, float] | None = None
@@ -58,6 +59,10 @@ class Card:
     def rate(self, protocol: Protocol) -> float:
         """Return Adam's learning rate by a protocol, which may leave it to the card."""
         return protocol.learning_rate or self.learning_rate
+
+    def passes(self, protocol: Protocol) -> int:
+        """Return the number of epochs by a protocol, which may leave it to the card."""
+        return protocol.epochs or self.epochs
 
 
 class _Network(NamedTuple):

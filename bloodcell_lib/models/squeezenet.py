@@ -80,6 +80,7 @@ EXPECTED = Expected(
         min_side=21,
         preprocessing="pixels / 127.5 - 1",
         learning_rate=3e-4,
+        epochs=6,
         notes="No batch normalisation; He initialisation, but a normal distribution of standard deviation 0.01 for "
         "the class maps; dropout 0.5. Deviation: no ReLU on the class maps, because after it a class whose map "
         "is negative cannot learn. Padding as in the authors' network: none in the stem, poolings round up.",
