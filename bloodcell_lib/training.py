@@ -269,8 +269,8 @@ class FineTuning(backend.Adam):
 class Batches(keras.utils.PyDataset):
     """Images in batches: with a seed in a new order in every epoch, known from the seed and the epoch alone.
 
-    With arrays and a seed, Keras' `fit` on TensorFlow gives every epoch the same order. And it traces a network twice
-    for arrays that batches divide evenly, and for others.
+    With arrays and a seed, Keras' `fit` on TensorFlow gives every epoch the same order. For arrays whose last batch is
+    full and for others, it also traces the same step anew.
     """
 
     def __init__(self, part: Part, batch_size: int, seed: int | None = None, first_epoch: int = 0):
