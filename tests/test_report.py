@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from bloodcell_lib import protocols, records
-from bloodcell_lib.command import cli, report
+from bloodcell_lib.command import cli, report, tables
 
 PAPER, PHOTO = protocols.get("paper"), protocols.get("paper", split="photo")
 
@@ -200,6 +200,48 @@ def test_the_page_has_a_section_on_the_window(folder):
         record.write()
     section = report.page(records.read_all(folder), folder).split("## The whole image, or the cell")[1].split("##")[0]
     assert "Not measured" not in section and len(cells(section)) == 3 and "+15.0 [" in section
+
+
+# Class by class, and what no network gets right
+
+
+def test_recalls_have_a_row_for_each_run_and_each_whole_set_of_folds(tmp_path):
+    runs = [
+        made.record(tmp_path, protocol=PHOTO, wrong=5),
+        *folds(tmp_path, CELL, wrong=0),
+        *folds(tmp_path, SLIDE)[:2],
+    ]
+    frame = tables.per_class(runs)
+    assert list(frame["tested on"]) == ["test", "3 folds of TRAIN"] and list(frame["recipe"])[0] == "paper-split=photo"
+    assert list(frame["photographs"]) == ["5 / 5 / 5 / 5"] * 2
+    assert frame["Eosinophil"][0].startswith("50.0 [") and frame["Eosinophil"][1].startswith("100.0 [")
+    other = replace(runs[0], dataset=runs[0].dataset | {"classes": ["a", "b", "c", "d"]})
+    mixed = tables.per_class([runs[0], other])
+    assert list(mixed["Eosinophil"]) == [frame["Eosinophil"][0], "–"] and mixed["A"][0] == "–"
+
+
+def test_photographs_that_every_run_has_wrong_are_named_with_what_they_cost(tmp_path):
+    """The first `wrong` images are wrong, two of each photograph: p0 by all, p1 in half by the run with three."""
+    runs = [made.record(tmp_path, wrong=wrong, seed=wrong) for wrong in (3, 5)]
+    guesses = made.record(tmp_path, "xception", wrong=30)
+    (row,) = report.unsolved([*runs, guesses]).to_dict("records")
+    assert row == {
+        "tested on": "test", "runs": 2, "photograph": "p0", "true class": "Eosinophil",
+        "most predicted": "Lymphocyte", "images": 2, "correct": "0", "points": "5.0",
+    }  # fmt: skip
+    others = folds(tmp_path, CELL, wrong=4), folds(tmp_path, SLIDE, wrong=8)
+    table = report.unsolved([*runs, *others[0], *others[1]])  # of folds by other runs than of test
+    assert list(table["tested on"]) == ["test"] + ["3 folds of TRAIN"] * 2
+    assert list(table["photograph"]) == ["p0", "p0", "p1"]
+    few = replace(runs[0], seed=9, arrays={name: values[4:] for name, values in runs[0].answers.items()})
+    assert list(report.unsolved([*runs, few])["runs"]) == [2]  # tested on other images, and right on all
+    assert report.unsolved([]).empty and report.unsolved([guesses]).empty
+
+
+def test_the_page_has_both(folder):
+    page = report.page(records.read_all(folder), folder)
+    section = page.split("## Class by class")[1]
+    assert len(cells(section.split("##")[0])) == 2 + 5 and "| p0 " in section.split("## What no network gets right")[1]
 
 
 def test_the_paired_interval_holds_the_true_difference():

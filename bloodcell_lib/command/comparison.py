@@ -18,6 +18,7 @@ from bloodcell_lib.protocols import Protocol
 from bloodcell_lib.records import Record
 
 IMAGE = ["path", "photo", "label"]
+MISSED = ["photograph", "true class", "most predicted", "images", "correct", "networks", "path"]
 SCORES = ["recall", "precision", "F1"]
 COSTS = ["million parameters", "million multiply-adds per image", "seconds per epoch", "milliseconds per image"]
 DARK = 0.179  # luminance at which black and white text have the same contrast, 4.6 : 1
@@ -311,8 +312,12 @@ def overlapping(table: pd.DataFrame, name: str) -> list[str]:
 
 def predictions(found: list[Record]) -> pd.DataFrame:
     """Return the predicted class of each test image, one column per network; the index has path, photo and label."""
-    answers = {record.model: record.answers for record in found}
-    columns = {m: pd.Series(a["probabilities"].argmax(1), [a[key + "s"] for key in IMAGE]) for m, a in answers.items()}
+    return chosen({record.model: record.answers for record in found})
+
+
+def chosen(answers: dict[str, dict[str, np.ndarray]]) -> pd.DataFrame:
+    """Return what `predictions` does of answers by name, each as a record has them."""
+    columns = {n: pd.Series(a["probabilities"].argmax(1), [a[key + "s"] for key in IMAGE]) for n, a in answers.items()}
     return pd.DataFrame(columns).rename_axis(IMAGE)
 
 
@@ -423,20 +428,24 @@ def missed(found: list[Record], most: int = 8) -> pd.DataFrame:
         A row for each: photograph, true class, most predicted (the wrong class given most often), images, correct
         (share of all predictions), networks ("0 of 9") and path (the image that fewest networks classify).
     """
-    columns = ["photograph", "true class", "most predicted", "images", "correct", "networks", "path"]
-    able, classes = [record for record in found if not metrics.guessing(record.test)], _classes(found[0])
+    able = [record for record in found if not metrics.guessing(record.test)]
     if not able:
-        return pd.DataFrame(columns=columns)
-    predicted, rows = predictions(able), []
+        return pd.DataFrame(columns=MISSED)
+    return hardest(predictions(able), _classes(found[0]), len(able) // 5).head(most)
+
+
+def hardest(predicted: pd.DataFrame, classes: list[str], right: int = 0) -> pd.DataFrame:
+    """Lay out, as `missed` does, the photographs that so many columns of `predictions` classify, or fewer."""
+    rows = []
     for (photo, label), images in predicted.groupby(["photo", "label"]):
-        right = images.eq(label)
-        if (networks := (right.mean() >= 0.5).sum()) <= len(able) // 5:
-            wrong = pd.Series(images.to_numpy()[~right.to_numpy()]).mode()[0]
-            share, path = right.to_numpy().mean(), right.mean(axis=1).idxmin()[0]
-            told = photo, classes[label], classes[wrong], len(images), share, f"{networks} of {len(able)}", path
-            rows.append((networks, *told))
-    table = pd.DataFrame(rows, columns=["order", *columns]).sort_values(["order", "correct"], kind="stable")
-    return table.drop(columns="order").head(most).reset_index(drop=True)
+        correct = images.eq(label)
+        if (count := (correct.mean() >= 0.5).sum()) <= right:
+            wrong = pd.Series(images.to_numpy()[~correct.to_numpy()]).mode()[0]
+            share, path = correct.to_numpy().mean(), correct.mean(axis=1).idxmin()[0]
+            told = photo, classes[label], classes[wrong], len(images), share, f"{count} of {len(images.columns)}", path
+            rows.append((count, *told))
+    table = pd.DataFrame(rows, columns=["order", *MISSED]).sort_values(["order", "correct"], kind="stable")
+    return table.drop(columns="order").reset_index(drop=True)
 
 
 def pictures(paths: pd.Series, record: Record, data: str | os.PathLike | None = None) -> list[np.ndarray]:

@@ -70,6 +70,22 @@ On each test image the mean of the members' probabilities decides.
 
 {ensembles}
 
+## Class by class
+
+The recall of each class: the share of its images that is found. It rests on the photographs of this class alone, whose
+numbers stand in the order of the columns, so its interval is wide.
+
+{classes}
+
+## What no network gets right
+
+Photographs of which every run has more than half of the copies wrong, whatever its network and recipe. Runs that are
+not told from guessing are not asked. *Correct* is of all predictions. *Points* is what the photograph's copies are of
+the test images, so what they cost when all are wrong. Such a photograph may be hard, or wrongly labelled; its label
+stays as it is. The archive has it as `JPEGImages/BloodImage_….jpg`.
+
+{unsolved}
+
 ## Every run
 
 {runs}
@@ -100,7 +116,7 @@ def write(folder: Path) -> list[Path]:
 def page(found: list[Record], folder: Path) -> str:
     """Return the text of README.md."""
     made = {"paper": beside_paper, "leak": leak, "seeds": tables.seeds, "folds": tables.folds, "runs": tables.runs}
-    made |= {"frames": frames, "ensembles": tables.ensembles}
+    made |= {"frames": frames, "ensembles": tables.ensembles, "classes": tables.per_class, "unsolved": unsolved}
     shown = {name: tables.text(make(found)) or "*Not measured yet.*" for name, make in made.items()}
     machines = "; ".join(f"{count} on {device}" for device, count in Counter(r.device for r in found).items())
     shown["misses"] = misses(found) or "*None.*"
@@ -226,11 +242,8 @@ def frames(found: list[Record]) -> pd.DataFrame:
     Returns:
         A row for each two runs, or whole sets of folds, that differ in frame and image size alone.
     """
-    tests = [("test", [record]) for record in found if tables.on_test(record)]
-    tests += [(f"{len(parts)} folds of {tables.POOLS[pool]}", [*parts.values()])
-              for pool, parts in tables.fold_sets(found)]  # fmt: skip
     groups: dict[tuple, dict[str, list]] = {}
-    for tested, runs in tests:
+    for tested, runs in tables.tested(found):
         first, free = runs[0], ["name", "frame", "image_size"] + ["split"] * (tested != "test")
         alike = tested, first.model, first.seed, tables.recipe(first, *free)
         groups.setdefault(alike, {"slide": [], "cell": []})[first.settings["frame"]].append(runs)
@@ -271,6 +284,23 @@ def _answered(found: list[Record]) -> pd.DataFrame:
     answers = tables.pooled(found)
     right = answers["probabilities"].argmax(1) == answers["labels"]
     return pd.DataFrame({"right": right, "photo": answers["photos"]}, answers["paths"]).sort_index()
+
+
+def unsolved(found: list[Record]) -> pd.DataFrame:
+    """Lay out the photographs of which no run, of all that were tested on the same images, has half of the copies."""
+    groups: dict[tuple, list[list[Record]]] = {}
+    for tested, runs in tables.tested(found):
+        if not metrics.guessing(tables.together(runs)):
+            same = tested, runs[0].dataset["fingerprint"], frozenset(tables.pooled(runs)["paths"])
+            groups.setdefault(same, []).append(runs)
+    rows = []
+    for (tested, _, paths), sets in groups.items():
+        classes = [name.capitalize() for name in sets[0][0].dataset["classes"]]
+        predicted = comparison.chosen({runs[0].name: tables.pooled(runs) for runs in sets})
+        for row in comparison.hardest(predicted, classes).to_dict("records"):
+            row |= {"correct": f"{100 * row['correct']:.0f}", "points": f"{100 * row['images'] / len(paths):.1f}"}
+            rows.append({"tested on": tested, "runs": len(sets), **row})
+    return pd.DataFrame(rows).drop(columns=["networks", "path"], errors="ignore")
 
 
 def equal_in(slide: Record, cell: Record) -> str:

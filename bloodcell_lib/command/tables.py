@@ -68,6 +68,31 @@ def fold_sets(found: list[Record]) -> list[tuple[str, dict[int, Record]]]:
     return [(pool, parts) for (pool, count, *_), parts in sets.items() if len(parts) == count]
 
 
+def tested(found: list[Record]) -> list[tuple[str, list[Record]]]:
+    """Return what answers for a whole test set, and its name: "test" and one run, or "5 folds of TRAIN" and five."""
+    whole = [("test", [record]) for record in found if on_test(record)]
+    return whole + [(f"{len(parts)} folds of {POOLS[pool]}", [*parts.values()]) for pool, parts in fold_sets(found)]
+
+
+def per_class(found: list[Record]) -> pd.DataFrame:
+    """Lay out the recall of each class in percent, and the number of photographs or images that it rests on.
+
+    Returns:
+        One row for each run on the set's own test part, and for each whole set of folds; one column for each class.
+    """
+    rows = []
+    for name, some in tested(found):
+        part, answers = together(some), pooled(some)
+        shown = map(metrics.format_interval, part["per_class"]["recall"], part["interval95"]["per_class"]["recall"])
+        classes, unit = some[0].dataset["classes"], part["interval95"]["unit"]
+        units = pd.Series(answers[unit + "s" if unit == "photo" else "paths"]).groupby(answers["labels"]).nunique()
+        counts = " / ".join(str(units.get(number, 0)) for number in range(len(classes)))
+        recipe = label(some[0], *["split"] * (name != "test"))
+        who = {"tested on": name, "model": some[0].model, "recipe": recipe, "seed": some[0].seed}
+        rows.append(who | {metrics.UNITS[unit]: counts} | dict(zip(map(str.capitalize, classes), shown, strict=True)))
+    return pd.DataFrame(rows).fillna("–")
+
+
 def pooled(found: list[Record]) -> dict[str, np.ndarray]:
     """Return the predictions of several test sets as one: labels, probabilities, photos and paths."""
     return {name: np.concatenate([record.answers[name] for record in found]) for name in ARRAYS}
