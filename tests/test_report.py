@@ -31,10 +31,14 @@ def cells(markdown: str) -> list[list[str]]:
 
 
 def test_the_leak_is_the_difference_by_image_and_by_photograph(folder):
-    (row,) = report.leak(records.read_all(folder)).to_dict("records")
+    row, other = report.leak(records.read_all(folder)).to_dict("records")
     assert row["network"] == "cnn" and row["seeds"] == "0, 1"
-    assert [row[f"difference, {how}"] for how in ("by image", "by photograph")] == ["+10.0", "-10.0"]
+    differences = [f"difference, {how}" for how in ("by image", "by photograph", "the paper")]
+    assert [row[name] for name in differences] == ["+10.0", "-10.0", "+16"]
     assert [row[f"{part}, by image"] for part in ("validation", "test")] == ["90.0", "80.0"]
+    assert [other[name] for name in ("network", *differences)] == ["xception", "+0.0", "–", "+7"]
+    made.record(folder, protocol=PAPER, seed=2, validation=0, wrong=0).write()  # by image alone: not in the means
+    assert report.leak(records.read_all(folder)).to_dict("records") == [row, other]
 
 
 def test_each_run_by_the_paper_stands_beside_its_row(folder):
@@ -52,15 +56,25 @@ def test_the_page_and_its_figure_are_written_by_one_command_and_the_same_every_t
     assert (
         "Runs by machine: 5 on one machine." in text and "{" not in text and "*Not measured yet.*" in text
     )  # no folds
-    assert [row[0] for row in cells(text) if row[2].startswith("paper")].count("xception") == 1
+    assert [row[0] for row in cells(text) if row[2].startswith("paper")].count("xception") == 2  # the leak, every run
     assert cli.main(["table", str(folder), "--write"]) == 0
     assert (page, figure) == ((folder / "README.md").read_bytes(), (folder / "leak.svg").read_bytes())
 
 
-def test_the_headline_shows_the_first_seed(folder):
-    rows = cells(report.headline(records.read_all(folder)))
-    assert [row[0] for row in rows[2:]] == ["the paper", "its protocol, run here", "the same, split by photograph"]
-    assert rows[2][1:] == ["88", "72"] and rows[4][1].startswith("70.0 [")
+def test_what_our_protocol_gives_is_said_of_seed_0_beside_the_papers_row(folder):
+    for seed in (0, 1):
+        made.record(folder, protocol=protocols.get("grouped"), seed=seed, wrong=2).write()
+    made.record(folder, "xception", protocol=replace(CELL, epochs=2)).write()
+    assert re.search(r"has: cnn 95\.0 \[[^]]+\] \(the paper 72\)\.$", report.grouped(records.read_all(folder)))
+
+
+def test_what_the_papers_protocol_gives_is_said_of_seed_0_and_one_size(folder):
+    made.record(folder, "googlenet", protocol=protocols.get("paper", image_size=(75, 100)), wrong=40).write()
+    assert report.nine(records.read_all(folder)) == (
+        "By the paper's protocol 2 networks have 90.0 to 90.0 % on validation and 80.0 to 90.0 % on test. "
+        "Validation minus test is +5.0 points on average, and +11.5 in the paper. The paper's test accuracy is inside "
+        "our interval for 2 of them: cnn, xception."
+    )
 
 
 def test_what_copies_are_worth_is_said_of_the_same_images(folder):
@@ -82,9 +96,26 @@ def test_a_folder_without_records_makes_no_page(tmp_path):
 def test_runs_that_differ_in_more_than_the_split_are_no_pair(tmp_path):
     one = made.record(tmp_path, protocol=PAPER)
     other = made.record(tmp_path, protocol=replace(PHOTO, learning_rate=1e-3))
-    assert report.pairs([one, other]) == [] and report.leak([one, other]).empty
+    assert report.by_image([one, other]) == [(one, None)]
     with warnings.catch_warnings(action="error"):
-        assert report.draw_leak([one, other]).axes[0].get_yticks().tolist() == []
+        assert report.draw_leak([other]).axes[0].get_yticks().tolist() == [] and report.leak([other]).empty
+
+
+def test_the_picture_has_a_row_for_each_run_and_the_papers_circles(folder):
+    axis = report.draw_leak(records.read_all(folder)).axes[0]
+    names = [label.get_text() for label in axis.get_yticklabels()]
+    seeds = ["cnn, by image", "cnn, by photograph", "cnn, by image, seed 1", "cnn, by photograph, seed 1"]
+    assert names == [*seeds, "xception, by image"]
+    drawn = {(line.get_xdata()[0], round(line.get_ydata()[0])): line.get_markerfacecolor() for line in axis.lines}
+    assert {at for at, colour in drawn.items() if colour == "white"} == {
+        (88, 5),
+        (72, 5),
+        (88, 3),
+        (72, 3),
+        (96, 1),
+        (89, 1),
+    }
+    assert {(90.0, 5), (80.0, 5), (70.0, 4)} <= drawn.keys() and len(axis.lines) == 17  # and guessing
 
 
 def test_runs_around_the_cell_stand_in_no_table_of_whole_images(folder):
@@ -95,7 +126,7 @@ def test_runs_around_the_cell_stand_in_no_table_of_whole_images(folder):
     assert len(both) == len(found) + 2
     for table in (report.beside_paper, report.leak):
         assert table(both).equals(table(found))
-    assert report.headline(both) == report.headline(found)
+    assert report.nine(both) == report.nine(found)
 
 
 def test_a_run_below_its_row_says_how_far_and_why(tmp_path):
