@@ -100,6 +100,19 @@ def test_an_ensemble_decides_by_the_mean_of_probabilities(tmp_path):
     assert frame["accuracy"][1].startswith("90.0 [") and frame["photographs"][1] == 20
 
 
+def test_an_ensemble_of_folds_is_of_whole_sets(tmp_path):
+    """The first eight images are wrong in the first set and right, and surer, in the second."""
+    sets = [[fold(tmp_path, place, seed=seed) for place in (1, 2, 3)] for seed in (0, 1)]
+    for of in sets[1]:
+        of.arrays["probabilities"] = np.eye(4)[of.arrays["labels"]]
+    frame = tables.ensembles([*sets[0], *sets[1][::-1], record(tmp_path)])
+    assert frame[["tested on", "members", "recipe", "photographs"]].to_numpy().tolist() == [
+        ["3 folds of all", "cnn × 2", "grouped-epochs=2", 20]
+    ]
+    assert frame["accuracy"][0].startswith("100.0 [")
+    assert tables.ensembles([*sets[0], *sets[1][:2]]).empty
+
+
 def test_folds_without_their_predictions_are_refused(tmp_path):
     for place in (1, 2, 3):
         fold(tmp_path, place).write()

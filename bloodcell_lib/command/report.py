@@ -68,7 +68,8 @@ many epochs, and the difference says how fast it learns, not what it could reach
 
 ## Ensembles
 
-On each test image the mean of the members' probabilities decides.
+On each test image the mean of the members' probabilities decides. An ensemble of folds has no member that met the
+photograph or its scene.
 
 {ensembles}
 

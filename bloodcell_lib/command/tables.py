@@ -108,17 +108,19 @@ def ensembles(found: list[Record]) -> pd.DataFrame:
     """Lay out what networks say together: on each test image, the mean of their probabilities decides. In percent.
 
     Returns:
-        One row for the seeds of each network, and one for all networks, that share data and recipe.
+        One row for the seeds of each network, and one for all networks, that share data, recipe and test images.
     """
-    groups: dict[tuple, list[Record]] = {}
-    for record in found:
-        if on_test(record):
-            for members in (record.model, "all"):
-                groups.setdefault((recipe(record), members), []).append(record)
+    groups: dict[tuple, list[list[Record]]] = {}
+    for name, some in tested(found):
+        alike = name, recipe(some[0], *["name", "split"] * (name != "test"))
+        for members in (some[0].model, "all"):
+            groups.setdefault((*alike, members), []).append(some)
     several = [
-        some for (_, who), some in groups.items() if len({r.model if who == "all" else r.seed for r in some}) > 1
+        (name, sets)
+        for (name, _, who), sets in groups.items()
+        if len({some[0].model if who == "all" else some[0].seed for some in sets}) > 1
     ]
-    return pd.DataFrame(map(_averaged, several))
+    return pd.DataFrame([_averaged(*ensemble) for ensemble in several])
 
 
 def everything(found: list[Record]) -> str:
@@ -170,17 +172,18 @@ def _folded(parts: dict[int, Record], pool: str) -> dict:
     }
 
 
-def _averaged(members: list[Record]) -> dict:
-    """Return the row of an ensemble: the metrics of the mean of its members' probabilities."""
-    orders = [np.argsort(record.answers["paths"]) for record in members]
-    probabilities = [r.answers["probabilities"][order] for r, order in zip(members, orders, strict=True)]
-    first, (labels, photos) = members[0], (members[0].answers[name][orders[0]] for name in ("labels", "photos"))
+def _averaged(name: str, members: list[list[Record]]) -> dict:
+    """Return the row of an ensemble: the metrics of the mean of its members' probabilities, each a run or its folds."""
+    answers, first = [pooled(some) for some in members], members[0][0]
+    orders = [np.argsort(kept["paths"]) for kept in answers]
+    probabilities = [kept["probabilities"][order] for kept, order in zip(answers, orders, strict=True)]
+    labels, photos = (answers[0][what][orders[0]] for what in ("labels", "photos"))
+    counts = Counter(some[0].model for some in members)
     return {
-        "members": ", ".join(
-            f"{name} × {n}" if n > 1 else name for name, n in Counter(r.model for r in members).items()
-        ),
+        "tested on": name,
+        "members": ", ".join(f"{model} × {n}" if n > 1 else model for model, n in counts.items()),
         "data": first.dataset["name"],
-        "protocol": first.protocol,
+        "recipe": label(first, *["split"] * (name != "test")),
         **_columns(metrics.summary(labels, np.mean(probabilities, 0), photos, first.test["interval95"]["unit"])),
     }
 
