@@ -25,6 +25,10 @@ def folder(tmp_path):
     return tmp_path
 
 
+def other_images(record) -> dict:
+    return record.dataset | {"fingerprint": "other images"}
+
+
 def cells(markdown: str) -> list[list[str]]:
     rows = [line for line in markdown.splitlines() if line.startswith("| ")]
     return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
@@ -39,6 +43,8 @@ def test_the_leak_is_the_difference_by_image_and_by_photograph(folder):
     assert [other[name] for name in ("network", *differences)] == ["xception", "+0.0", "–", "+7"]
     made.record(folder, protocol=PAPER, seed=2, validation=0, wrong=0).write()  # by image alone: not in the means
     assert report.leak(records.read_all(folder)).to_dict("records") == [row, other]
+    drawn = made.record(folder, dataset=other_images(records.read_all(folder)[0]), protocol=PAPER, seed=3)
+    assert report.leak([*records.read_all(folder), drawn])["seeds"].tolist() == ["0, 1", "0", "3"]
 
 
 def test_each_run_by_the_paper_stands_beside_its_row(folder):
@@ -148,7 +154,7 @@ def test_a_run_below_its_row_says_how_far_and_why(tmp_path):
         assert "86 is above. " in told and why in told and told.endswith("Reached by: no run yet.")
     better = run("googlenet", wrong=2, seed=3, protocol=protocols.get("paper", batch_size=8))
     fold = run("googlenet", wrong=0, protocol=protocols.get("fold:1/3"))
-    drawn = run("googlenet", wrong=0, dataset=better.dataset | {"fingerprint": "other images"}, seed=5)
+    drawn = run("googlenet", wrong=0, dataset=other_images(better), seed=5)
     told = report.misses([run("googlenet", wrong=20), better, fold, drawn])
     assert told.count("\n") == 0 and told.endswith("Reached by: `paper-batch_size=8`, seed 3, 95.0.")
 
@@ -266,7 +272,10 @@ def test_photographs_that_every_run_has_wrong_are_named_with_what_they_cost(tmp_
     assert list(table["photograph"]) == ["p0", "p0", "p1"]
     few = replace(runs[0], seed=9, arrays={name: values[4:] for name, values in runs[0].answers.items()})
     assert list(report.unsolved([*runs, few])["runs"]) == [2]  # tested on other images, and right on all
-    assert report.unsolved([]).empty and report.unsolved([guesses]).empty
+    ends = runs[0].test | {"interval95": runs[0].test["interval95"] | {"unit": "image"}}
+    unknown = [replace(run, test=ends) for run in runs]
+    for none in ([], runs[:1], [guesses, guesses], unknown):
+        assert report.unsolved(none).empty
 
 
 def test_the_page_has_both(folder):

@@ -207,8 +207,9 @@ def leak(found: list[Record]) -> pd.DataFrame:
     """Return validation less test by image, by photograph and in the paper, in points, averaged over seeds."""
     groups: dict[tuple, list[tuple]] = {}
     for one, two in by_image(found):
-        groups.setdefault((one.model, tables.size(one), tables.label(one, "image_size")), []).append((one, two))
-    return pd.DataFrame([_leaked(who, [pair for pair in runs if pair[1]] or runs) for who, runs in groups.items()])
+        who = one.model, tables.size(one), tables.label(one, "image_size")
+        groups.setdefault((who, one.dataset["fingerprint"]), []).append((one, two))
+    return pd.DataFrame([_leaked(who, [pair for pair in runs if pair[1]] or runs) for (who, _), runs in groups.items()])
 
 
 def _leaked(who: tuple, runs: list[tuple]) -> dict:
@@ -305,14 +306,20 @@ def _answered(found: list[Record]) -> pd.DataFrame:
 
 
 def unsolved(found: list[Record]) -> pd.DataFrame:
-    """Lay out the photographs of which no run, of all that were tested on the same images, has half of the copies."""
+    """Lay out the photographs of which no run, of several that were tested on the same images, has half of the copies.
+
+    Sets whose photographs are unknown are left out, as are runs that are not told from guessing.
+    """
     groups: dict[tuple, list[list[Record]]] = {}
     for tested, runs in tables.tested(found):
-        if not metrics.guessing(tables.together(runs)):
+        whole = tables.together(runs)
+        if whole["interval95"]["unit"] == "photo" and not metrics.guessing(whole):
             same = tested, runs[0].dataset["fingerprint"], frozenset(tables.pooled(runs)["paths"])
             groups.setdefault(same, []).append(runs)
     rows = []
     for (tested, _, paths), sets in groups.items():
+        if len(sets) == 1:
+            continue  # the errors of one run are in its notebook
         classes = [name.capitalize() for name in sets[0][0].dataset["classes"]]
         predicted = comparison.chosen({runs[0].name: tables.pooled(runs) for runs in sets})
         for row in comparison.hardest(predicted, classes).to_dict("records"):
