@@ -236,6 +236,19 @@ def test_the_readme_begins_with_what_was_measured():
     assert "](results/leak.svg)" in first and (RESULTS / "leak.svg").exists()
 
 
+def test_lesson_11_says_of_the_gaps_what_was_measured():
+    table = report.leak(records.read_all(RESULTS)).query("protocol == 'paper'").set_index("network")
+    gaps, tested = table["difference, by image"].astype(float), table["test, by image"].astype(float)
+    least, most = gaps.idxmin(), gaps.idxmax()
+    assert len(table) == 9 and tested.idxmin() == least
+    said = (ROOT / "notebooks/11_leakage.ipynb").read_text()
+    assert (
+        f"that of {least}, {gaps[least]:+.1f} points, and its test accuracy is the lowest, {tested[least]:.1f} %"
+        in said
+    )
+    assert f"that of {most}, {gaps[most]:+.1f} points" in said
+
+
 def test_the_readme_keeps_to_its_length():
     assert 90 <= len((ROOT / "README.md").read_text().splitlines()) <= 110
 
@@ -272,7 +285,9 @@ def test_what_the_recipe_reached_follows_from_the_records():
     for pair in report.frames(found).to_dict("records"):
         assert re.search(rf"{re.escape(pair['difference'])}( points)? for (the )?{pair['network']}\b", text), pair
     runs = [record for record in found if report.follows(record, "grouped") and record.model == "cnn"]
-    assert f"has {tables.seeds(runs)['test'][0]} over the seeds" in text
+    assert f"has {tables.seeds(runs)['test'][0]} over the seeds" in text and report.grouped(found) in text
+    (paper,) = (r for r in found if r.model == "shufflenetv2" and report.follows(r, "paper"))
+    assert f"recipe leaves at {100 * paper.test['accuracy']:.1f}" in text
 
 
 def test_what_doubtful_labels_cost_follows_from_the_records():

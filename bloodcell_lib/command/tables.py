@@ -100,6 +100,8 @@ def pooled(found: list[Record]) -> dict[str, np.ndarray]:
 
 def together(found: list[Record]) -> dict:
     """Return the metrics of several test sets as one, as a record has them of its own."""
+    if len(found) == 1:
+        return found[0].test
     answers, unit = pooled(found), found[0].test["interval95"]["unit"]
     return metrics.summary(answers["labels"], answers["probabilities"], answers["photos"], unit)
 
