@@ -31,6 +31,11 @@ def test_a_run_is_a_row(tmp_path):
     assert frame["s/epoch"][0] == "5.0" and frame["size"][0] == "75x75" and frame["unit"][0] == "photographs"
 
 
+def test_an_epoch_that_was_held_up_does_not_count_as_the_length_of_epochs(tmp_path):
+    seconds = record(tmp_path).seconds | {"epochs": [5.0, 900.0, 6.0]}
+    assert tables.runs([record(tmp_path, seconds=seconds)])["s/epoch"][0] == "6.0"
+
+
 def test_a_run_without_test_curve_has_a_row(tmp_path):
     short = {"loss": [1.0, 0.5], "accuracy": [0.5, 0.9], "val_loss": [1.0, 0.5], "val_accuracy": [0.5, 0.9]}
     assert tables.runs([record(tmp_path, history=short)])["test, last"][0] == ""

@@ -91,6 +91,8 @@ stays as it is. The archive has it as `JPEGImages/BloodImage_….jpg`.
 
 ## Every run
 
+Seconds per epoch are the median. Other work ran beside many of these runs, so they compare no networks.
+
 {runs}
 
 {machines}

@@ -18,7 +18,7 @@ def runs(found: list[Record]) -> pd.DataFrame:
     """Lay out records, one per row.
 
     Accuracies are percent, of the best epoch on validation unless the column says otherwise; brackets hold the 95 %
-    interval over the unit named.
+    interval over the unit named. Seconds per epoch are the median.
     """
     return pd.DataFrame([_run(record) for record in found])
 
@@ -156,7 +156,7 @@ def _run(record: Record) -> dict:
         "test, last": "".join(f"{100 * value:.1f}" for value in history.get("test_accuracy", [])[-1:]),
         "F1": metrics.format_interval(record.test["macro"]["f1"], ends["macro"]["f1"]),
         "unit": metrics.UNITS[ends["unit"]],
-        "s/epoch": f"{np.mean(record.seconds['epochs']):.1f}",
+        "s/epoch": f"{np.median(record.seconds['epochs']):.1f}",
     }
 
 
