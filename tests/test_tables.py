@@ -105,6 +105,13 @@ def test_an_ensemble_decides_by_the_mean_of_probabilities(tmp_path):
     assert frame["accuracy"][1].startswith("90.0 [") and frame["photographs"][1] == 20
 
 
+def test_runs_that_were_tested_on_different_images_are_no_ensemble(tmp_path):
+    """A set without a test part of its own has another one with every seed."""
+    one, two = record(tmp_path), record(tmp_path, seed=1)
+    two.arrays["paths"] = np.char.add("other/", two.arrays["paths"])
+    assert tables.ensembles([one, two]).empty
+
+
 def test_an_ensemble_of_folds_is_of_whole_sets(tmp_path):
     """The first eight images are wrong in the first set and right, and surer, in the second."""
     sets = [[fold(tmp_path, place, seed=seed) for place in (1, 2, 3)] for seed in (0, 1)]

@@ -114,12 +114,12 @@ def ensembles(found: list[Record]) -> pd.DataFrame:
     """
     groups: dict[tuple, list[list[Record]]] = {}
     for name, some in tested(found):
-        alike = name, recipe(some[0], *["name", "split"] * (name != "test"))
+        alike = name, recipe(some[0], *["name", "split"] * (name != "test")), frozenset(pooled(some)["paths"])
         for members in (some[0].model, "all"):
             groups.setdefault((*alike, members), []).append(some)
     several = [
         (name, sets)
-        for (name, _, who), sets in groups.items()
+        for (name, *_, who), sets in groups.items()
         if len({some[0].model if who == "all" else some[0].seed for some in sets}) > 1
     ]
     return pd.DataFrame([_averaged(*ensemble) for ensemble in several])
