@@ -9,10 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bloodcell_lib import protocols, records
+from bloodcell_lib import plots, protocols, records
 from bloodcell_lib.command import cli, report, tables
 
-PAPER, PHOTO = protocols.get("paper"), protocols.get("paper", split="photo")
+PAPER, PHOTO, GROUPED = protocols.get("paper"), protocols.get("paper", split="photo"), protocols.get("grouped")
 
 
 @pytest.fixture
@@ -68,10 +68,13 @@ def test_the_page_and_its_figure_are_written_by_one_command_and_the_same_every_t
 
 
 def test_what_our_protocol_gives_is_said_of_seed_0_beside_the_papers_row(folder):
-    for seed in (0, 1):
-        made.record(folder, protocol=protocols.get("grouped"), seed=seed, wrong=2).write()
-    made.record(folder, "xception", protocol=replace(CELL, epochs=2)).write()
-    assert re.search(r"has: cnn 95\.0 \[[^]]+\] \(the paper 72\)\.$", report.grouped(records.read_all(folder)))
+    for model, seed, wrong in (("cnn", 0, 2), ("cnn", 1, 20), ("googlenet", 0, 12)):
+        made.record(folder, model, protocol=GROUPED, seed=seed, wrong=wrong).write()
+    made.record(folder, "xception", protocol=replace(GROUPED, epochs=2)).write()
+    assert report.grouped(records.read_all(folder)) == (
+        "By our own protocol, `grouped`, 2 networks have 70.0 to 95.0 % on test. "
+        "1 of them reach the paper's accuracy: cnn."
+    )
 
 
 def test_what_the_papers_protocol_gives_is_said_of_seed_0_and_one_size(folder):
@@ -107,21 +110,23 @@ def test_runs_that_differ_in_more_than_the_split_are_no_pair(tmp_path):
         assert report.draw_leak([other]).axes[0].get_yticks().tolist() == [] and report.leak([other]).empty
 
 
-def test_the_picture_has_a_row_for_each_run_and_the_papers_circles(folder):
-    axis = report.draw_leak(records.read_all(folder)).axes[0]
-    names = [label.get_text() for label in axis.get_yticklabels()]
-    seeds = ["cnn, by image", "cnn, by photograph", "cnn, by image, seed 1", "cnn, by photograph, seed 1"]
-    assert names == [*seeds, "xception, by image"]
-    drawn = {(line.get_xdata()[0], round(line.get_ydata()[0])): line.get_markerfacecolor() for line in axis.lines}
-    assert {at for at, colour in drawn.items() if colour == "white"} == {
-        (88, 5),
-        (72, 5),
-        (88, 3),
-        (72, 3),
-        (96, 1),
-        (89, 1),
-    }
-    assert {(90.0, 5), (80.0, 5), (70.0, 4)} <= drawn.keys() and len(axis.lines) == 17  # and guessing
+def test_the_picture_has_a_row_for_each_network_and_a_panel_for_each_protocol(folder):
+    made.record(folder, "xception", protocol=GROUPED, validation=20, wrong=16).write()
+    made.record(folder, "googlenet", protocol=replace(PAPER, image_size=(60, 80))).write()  # alone with its size
+    axes = report.draw_leak(records.read_all(folder)).axes
+    assert [label.get_text() for label in axes[0].get_yticklabels()] == ["cnn", "xception"]
+    points = [
+        {(line.get_xdata()[0], round(line.get_ydata()[0])) for line in axis.lines if line.get_markerfacecolor() == fill}
+        for axis in axes
+        for fill in ("white", *plots.PART_COLOURS.values())
+    ]
+    image, photo, ours = (
+        dict(zip(("paper", *plots.PART_COLOURS), points[start : start + 4], strict=True)) for start in (0, 4, 8)
+    )
+    assert image["paper"] == {(88, 2), (72, 2), (96, 1), (89, 1)} and photo["paper"] == set()
+    assert (image["validation"], image["test"]) == ({(90.0, 2), (90.0, 1)}, {(80.0, 2), (90.0, 1)})
+    assert (photo["validation"], photo["test"]) == ({(70.0, 2)}, {(80.0, 2)})
+    assert (ours["paper"], ours["validation"], ours["test"]) == ({(89, 1)}, {(50.0, 1)}, {(60.0, 1)})
 
 
 def test_runs_around_the_cell_stand_in_no_table_of_whole_images(folder):
