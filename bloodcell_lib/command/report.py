@@ -44,7 +44,8 @@ the paper's.
 
 The same network, recipe and seed, with TRAIN divided by image, as in the paper, or by photograph. By image, validation
 shows copies of training photographs. The difference is validation minus test, in points, averaged over seeds. The
-picture has one seed, and our own protocol beside. The paper's accuracies are the open circles.
+picture has one seed, and our own protocol beside. The paper's accuracies are the open circles; an empty row was not
+run.
 
 {leak}
 
