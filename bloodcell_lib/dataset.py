@@ -5,7 +5,7 @@ import io
 import os
 import time
 import zlib
-from collections import Counter
+from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -65,9 +65,10 @@ class Dataset:
     """The parts of a split, and what the set is.
 
     `simple` is TEST_SIMPLE, the photographs behind TEST as they were taken, or None if there is none.
-    `fingerprint` is a hash of every file's name and content: a zip and its unpacked folder share it.
-    `card` is that of a known set, or None; `seed` that of the split, and `frame` that of `load`, or None for a set
-    made by hand. `notes` are sentences on what a reader must know: files not used, copies, classes that a part lacks.
+    `fingerprint` is a hash of every file's name and content, and of what the set's own tables and groups say of its
+    photographs: a zip and its unpacked folder share it. `card` is that of a known set, or None; `seed` that of the
+    split, and `limit` and `frame` those of `load`; seed and frame are None for a set made by hand.
+    `notes` are sentences on what a reader must know: files not used, copies, classes that a part lacks.
     """
 
     train: Part
@@ -81,6 +82,7 @@ class Dataset:
     photos_known: bool
     card: DataCard | None = None
     seed: int | None = None
+    limit: int | None = None
     frame: str | None = None
     notes: tuple[str, ...] = ()
 
@@ -111,10 +113,10 @@ class Index:
     @cached_property
     def copies(self) -> list[list[Entry]]:
         """Images that are the same file, byte for byte; each list has two at least."""
-        alike: dict[tuple, list[Entry]] = {}
-        for entry in self.entries:
-            alike.setdefault((entry.size, entry.crc), []).append(entry)
-        return [found for found in alike.values() if len(found) > 1]
+        alike, same = Counter((entry.size, entry.crc) for entry in self.entries), defaultdict(list)
+        for entry in (entry for entry in self.entries if alike[entry.size, entry.crc] > 1):  # of many, some by chance
+            same[self.source.read(entry.path)].append(entry)
+        return [found for found in same.values() if len(found) > 1]
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -172,16 +174,19 @@ def load(
     pixels, paths = _decoded(index, checked.image_size, checked.frame), np.array([e.path for e in index.entries])
 
     def part(name: str) -> Part:
-        chosen = splits.subsample(rows[name], labels, limit, seed)
+        chosen = splits.subsample(rows[name], labels, checked.limit, seed)
         return Part(pixels, chosen, labels[chosen], photos[chosen], paths[chosen], scenes[chosen])
 
     simple = part("simple") if len(rows["simple"]) else None
     own = {name: part(name) for name in ("train", "validation", "test")}
     lacks = {name: sorted(set(index.classes) - {index.classes[n] for n in own[name].labels}) for name in own}
     notes = *index.notes, *(f"No image of {some(lack)} is in {name}." for name, lack in lacks.items() if lack)
+    left = {index.entries[row] for row in set(range(len(labels))).difference(*rows.values())}
+    if unknown := sorted(entry.path for entry in left if entry.key not in index.photos):
+        notes += (f"Not used, for their photograph is unknown: {len(unknown):,} images, such as {some(unknown, 2)}.",)
     about = index.classes, index.name, index.fingerprint, split, bool(index.photos), index.card
     train, validation, test = own.values()
-    return Dataset(train, validation, test, simple, *about, int(seed), checked.frame, notes)
+    return Dataset(train, validation, test, simple, *about, int(seed), checked.limit, checked.frame, notes)
 
 
 def why_not(index: Index, split: str, seed: int = 0) -> str:
@@ -218,6 +223,8 @@ def describe(data: str | os.PathLike | None = None) -> Index:
     used = {tables.find(PHOTOS), tables.find(SCENES)} if photos and tables is source else set()
     unused = {what: left for what, paths in unused.items() if (left := [path for path in paths if path not in used])}
     listing = "".join(f"{entry.key} {entry.size} {entry.crc:08x}\n" for entry in entries)
+    if tables is source and not (card and card.brings_table):  # what is shipped or drawn belongs to the program
+        listing += "".join(f"{key} {photo} {scenes.get(photo, '')}\n" for key, photo in sorted(photos.items()))
     digest = hashlib.sha256(listing.encode(errors="surrogateescape")).hexdigest()[:16]
     return Index(source, entries, classes, name, digest, photos, scenes, why, card, unused)
 
@@ -276,7 +283,7 @@ def photographs(
     table = _table(source, path, ["Image", "Category"])
     table = table[table.Image.str.isdecimal()]
     names = table.Image.map(int).map("BloodImage_{:05d}".format)
-    chosen = names[(table.Category.str.strip() == label) & names.isin(annotated) & names.isin(pictures)]
+    chosen = names[(table.Category == label) & names.isin(annotated) & names.isin(pictures)]
     return [(name, source.image(pictures[name]), _boxes(source, annotated[name])) for name in chosen[:most]]
 
 
@@ -297,6 +304,8 @@ def _split(index: Index, split: str, seed: int) -> tuple[np.ndarray, np.ndarray,
     names = np.where(photos != "", photos, keys)
     scenes = np.array([index.scenes.get(name, name) for name in names])
     rows = splits.split(parts, labels, photos, scenes, split, seed)
+    empty = [part for part, of in rows.items() if part != "simple" and not len(of)]
+    refuse(index.source.root, {f"split={split!r} leaves no image of a known photograph for {some(empty)}": bool(empty)})
     trained = {index.entries[row].path for part in ("train", "validation") for row in rows[part]}
     tested = {index.entries[row].path for row in rows["test"]}
     both = [same for same in index.copies if trained & (paths := {e.path for e in same}) and tested & paths]
@@ -371,9 +380,10 @@ def _drawn(card: DataCard) -> Path:
     """Return a drawn set in the cache folder, under a name that changes when the program that draws it does."""
     folder = cache_dir() / f"{card.name}-{card.version}"
     advice = "Make room, or set BLOODCELL_CACHE to another folder"
-    with explaining(folder, "the set cannot be written there", advice, OSError), files.alone(folder):
-        if card.draw and not folder.exists():
-            card.draw(folder)
+    if card.draw and not folder.exists():
+        with explaining(folder, "the set cannot be written there", advice, OSError), files.alone(folder):
+            if not folder.exists():
+                card.draw(folder)
     return folder
 
 
@@ -417,7 +427,7 @@ def _table(source: Source, path: str, columns: list[str]) -> pd.DataFrame:
         table = pd.read_csv(io.BytesIO(source.read(path)), encoding="utf-8-sig", **options)
         if table[columns].isna().any(axis=None):
             raise ValueError("a row lacks a column")
-    return table
+    return table.map(str.strip, na_action="ignore")
 
 
 def _photos(tables: Source, entries: list[Entry], own: bool) -> tuple[dict[str, str], str]:
@@ -436,11 +446,10 @@ def _photos(tables: Source, entries: list[Entry], own: bool) -> tuple[dict[str, 
         lack = f"{tables.root} has no {PHOTOS} (columns split,class,file,photograph), and no groups above the classes"
         return groups, "" if groups else f"{lack}. Add one"
     table, where = _table(tables, path, ["split", "class", "file", "photograph"]), tables.place(path)
-    table["split"], table["class"] = (table[of].str.strip() for of in ("split", "class"))
     names = table["split"].map(lambda name: layouts.part_of(name) or name), table["class"].map(layouts.label_of)
     table["key"] = (names[0] + "/" + names[1] + "/" + table["file"]).str.lstrip("/")
-    same_case = {key.casefold(): key for key in (entry.key for entry in entries)}
-    table["key"] = [same_case.get(key.casefold(), key) for key in table["key"]]
+    same_case = {e.key.casefold(): e.key for e in entries} | {e.key: e.key for e in entries}
+    table["key"] = [same_case.get(key, same_case.get(key.casefold(), key)) for key in table["key"]]
     table = table.drop_duplicates(["key", "photograph"]).set_index("key")
     twice = table.index[table.index.duplicated()]
     refuse(where, {f"names two photographs for {some(twice)}. Keep the correct row": len(twice) > 0})
@@ -464,7 +473,7 @@ def _scenes(tables: Source) -> dict[str, str]:
         return {}
     table = _table(tables, path, ["photograph_a", "photograph_b", "judgement"])
     scenes: dict[str, str] = {}
-    for pair in table[table.judgement.str.startswith("same")].itertuples():  # cell or field
+    for pair in table[table.judgement.str.casefold().str.startswith("same")].itertuples():  # cell or field
         joined = {scenes.setdefault(photo, photo) for photo in (pair.photograph_a, pair.photograph_b)}
         scenes = {photo: min(joined) if scene in joined else scene for photo, scene in scenes.items()}
     return scenes

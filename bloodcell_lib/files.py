@@ -37,7 +37,7 @@ def replacing(path: Path) -> Iterator[Path]:
                 os.fsync(file.fileno())
         os.replace(part, path)
     except OSError as error:
-        if error.errno and not error.filename:
+        if error.errno and error.filename in (None, str(part)):
             error.filename = str(path)
         raise
     finally:

@@ -102,8 +102,9 @@ def intraclass_correlation(counts: np.ndarray, true: np.ndarray) -> np.ndarray:
     """Estimate the intraclass correlation: how far the copies of a photograph are correct or wrong together.
 
     Two copies disagree if one is classified correctly and the other wrongly. The correlation is 1 minus the ratio of
-    two rates: how often copies of one photograph disagree, and how often copies of two photographs of the class do.
-    `PRIOR` is added to the second, because the ratio is uncertain where nearly everything is correct.
+    two rates: how often copies of one photograph disagree, and how often copies of two photographs of the class do. A
+    photograph with one copy counts in the second alone. `PRIOR` is added to the second, because the ratio is uncertain
+    where nearly everything is correct.
     Source: Mak 1988, Applied Statistics 37.
 
     Args:
@@ -117,10 +118,10 @@ def intraclass_correlation(counts: np.ndarray, true: np.ndarray) -> np.ndarray:
     share = counts[np.arange(len(true)), true] / size
     photos, right = np.bincount(true, minlength=classes), np.bincount(true, share, classes)
     inside = 2 * share * (1 - share)
-    among = _ratio(2 * right * (photos - right) - np.bincount(true, inside, classes), photos - 1)
+    several, pairs = np.bincount(true, size > 1, classes), photos * (photos - 1)
+    among = _ratio(several * (2 * right * (photos - right) - np.bincount(true, inside, classes)), pairs)
     within = np.bincount(true, inside * _ratio(size, size - 1), classes)
-    defined = (among > 0) & (np.bincount(true, size > 1, classes) > 0)
-    return np.clip(1 - _ratio(within, defined * (among + PRIOR), np.nan), 0, 1)
+    return np.clip(1 - _ratio(within, (among > 0) * (among + PRIOR), np.nan), 0, 1)
 
 
 def matrices(counts: np.ndarray, true: np.ndarray, draws: int = 2000, seed: int = 0) -> np.ndarray:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from bloodcell_lib import images, sources
+from bloodcell_lib import images, layouts, sources
 
 WIDTH, HEIGHT = 320, 240  # pixels, at which photographs and images are compared
 COARSE = {"enable_precise_upscale": True}  # OpenCV's own thresholds: about 80 features per image
@@ -61,7 +61,7 @@ def load_photographs(source: sources.Source, thresholds: dict = COARSE, mirror: 
         DatasetError: there is no such folder, or OpenCV is missing.
     """
     _cv2().setNumThreads(1)  # the threads are over images
-    paths = sorted(path for path in source.files if PurePosixPath(path).parent.name == "JPEGImages")
+    paths = sorted(path for path in source.files if layouts.why_not_image(path) == "images in folders JPEGImages")
     advice = "Add JPEGImages/*.jpg, the photographs that the images were made from, or take the whole archive"
     images.refuse(source.root, {f"no photograph found. {advice}": not paths})
 
@@ -124,9 +124,9 @@ def fit(grey: np.ndarray, found: Features, photograph: Photograph, shared: float
     Returns:
         The fit; None if fewer than LEAST_INLIERS agree, or if the map stretches more than copies were stretched.
     """
-    if min(len(found.points), len(photograph.features.points)) < LEAST_INLIERS:
+    few = min(len(found.points), len(photograph.features.points)) < LEAST_INLIERS
+    if few or len((pairs := matches(found, photograph.features))[0]) < LEAST_INLIERS:
         return None
-    pairs = matches(found, photograph.features)
     matrix, inliers = _cv2().estimateAffine2D(*pairs, ransacReprojThreshold=REACH, confidence=0.999)
     if matrix is None or inliers.sum() < LEAST_INLIERS:
         return None

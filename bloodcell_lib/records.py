@@ -3,7 +3,6 @@
 import json
 import os
 import sys
-import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import MISSING, asdict, dataclass, field, fields
@@ -167,16 +166,6 @@ def identity(settings: dict[str, Any], fingerprint: str, backend: str, code: str
     return json.loads(json.dumps({"recipe": settings, "data": fingerprint, "backend": backend, "code": code}))
 
 
-def is_done(path: Path, wanted: dict[str, Any]) -> bool:
-    """Return whether a sound record of this identity is there, with its predictions and its network."""
-    try:
-        record = Record.read(path)
-        with zipfile.ZipFile(path.with_suffix(".keras")) as network:
-            return record.identity == wanted and bool(record.answers) and network.testzip() is None
-    except Exception:  # whatever a file raises that was cut or flipped
-        return False
-
-
 def replaced(path: Path, wanted: dict[str, Any]) -> str:
     """Say which record of another run a run of this identity replaces; "" where there is none."""
     if not path.exists():
@@ -203,7 +192,7 @@ def read_all(folder: str | os.PathLike | None = None) -> list[Record]:
     if not where.is_dir():
         raise RecordError(f"{where}: no such folder. Runs are written with: bloodcell run --out {where}")
     found = []
-    for path in sorted(where.glob("*-seed*.json")):
+    for path in sorted(where.glob("[!.]*-seed*.json")):
         try:
             found.append(Record.read(path))
         except RecordError as error:
@@ -231,7 +220,7 @@ def comparable(folder: str | os.PathLike | None, protocol: Protocol, seed: int =
         names = ", ".join(record.model for record in found) or "none"
         raise RecordError(
             f"{where}: a comparison needs the records of two networks for {protocol.label}, seed {seed}, and there is "
-            f"{names}. Make more with: bloodcell run NAME ... --protocol {protocol.name} --seed {seed} --out {where}"
+            f"{names}. Make more with `bloodcell run NAME ...`, the same options, --seed {seed} and --out {where}."
         )
     first, *others = ((record.model, _conditions(record)) for record in found)
     wrong = [f"{model} ({key})" for model, values in others for key in values if values[key] != first[1][key]]
@@ -245,10 +234,8 @@ def comparable(folder: str | os.PathLike | None, protocol: Protocol, seed: int =
 
 def _conditions(record: Record) -> dict[str, Any]:
     """What must be equal for two records to be compared."""
-    images = {
-        f"{part} images": sorted(record.answers[name].tolist())
-        for part, name in (("validation", "validation_paths"), ("test", "paths"))
-    }
+    parts = {"validation images": "validation_paths", "test images": "paths"}
+    images = {what: sorted(record.answers[name].tolist()) for what, name in parts.items()}
     return {"data": record.dataset["fingerprint"], "recipe": record.settings, **images}
 
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import accumulate
 from pathlib import Path
+from threading import Lock
 from typing import IO, Any, NamedTuple
 
 import numpy as np
@@ -219,13 +220,13 @@ def _table(root: Path) -> Source:
 def _arrays(root: Path) -> Source:
     """List the images of an array file, as MedMNIST has them: train_images, train_labels, and so on for val and test.
 
-    An image is read as a file in the format PPM. All images of a part are in memory while it is read.
+    An image is read as a file in the format PPM. The parts that were read stay in memory.
     """
     held, changed = np.load(root, allow_pickle=False), _file(str(root)).time
     parts = [name.removesuffix("_images") for name in held.files if name.endswith("_images")]
     want = "MedMNIST's arrays of bytes: train_images (N, height, width[, 3]), train_labels (N, 1), val_images and so on"
     refuse(root, {f"this .npz has {', '.join(held.files) or 'nothing'}. Expected {want}": not parts})
-    named, files, array = {}, {}, cache(held.__getitem__)
+    named, files, array, lock = {}, {}, cache(held.__getitem__), Lock()
     for part in parts:
         (shape, kind), labels = _header(held.zip.open(f"{part}_images.npy")), held[f"{part}_labels"]
         fits = kind == np.uint8 and (len(shape) == 3 or len(shape) == 4 and shape[-1] == 3)
@@ -238,7 +239,8 @@ def _arrays(root: Path) -> Source:
 
     def read(path: str) -> IO[bytes]:
         name, _, number = path.removesuffix(".ppm").partition("/")
-        return io.BytesIO(_ppm(array(name)[int(number)]))
+        with lock:  # else each thread unpacks the part
+            return io.BytesIO(_ppm(array(name)[int(number)]))
 
     return Source(root, files, set(), read, named)
 

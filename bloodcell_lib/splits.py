@@ -53,7 +53,7 @@ def split(
 
     Raises:
         DatasetError: a class has too few images or photographs; a set without TRAIN is split by "train:K/N"; or a
-            split by photograph would keep one that the set has on two sides.
+            split by photograph would keep one, or a cell, that the set has on two sides.
     """
     usable = (photos != "") | (name == "image")
     every = np.flatnonzero(usable & (parts != "TEST_SIMPLE"))
@@ -79,10 +79,11 @@ def split(
     train, validation = (rest, own) if len(own) else divided(rest, seed)
     if name == "photo":
         sides = [set(photos[side]) - {""} for side in (train, validation, test)]
-        both = sorted(set().union(*(one & other for one, other in combinations(sides, 2))))
+        both = set().union(*(one & other for one, other in combinations(sides, 2)))
+        both |= set(scenes[train]) & set(scenes[validation])  # those that TEST shares are marked as seen
         advice = "split='fold:K/N' divides the set anew, split='image' does not look at photographs"
-        shared = f"{len(both):,} are on two sides of this set's own parts, such as {some(both, 2)}. {advice}"
-        refuse("photographs", {shared: bool(both)})
+        shared = f"{len(both):,} are on two sides of this set's own parts, or the same cell or field is, such as "
+        refuse("photographs", {f"{shared}{some(sorted(both), 2)}. {advice}": bool(both)})
     return rows | {"train": train, "validation": validation, "test": test}
 
 

@@ -100,6 +100,7 @@ def fit(
         metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy")],  # named only, its variables trace the step twice
         jit_compile=backend.jit(),
     )
+    shown = progress.default() if callbacks is None else callbacks
     with files.alone(state.path, state.run.checkpoint, wait=False):
         state.restore(model)
         model.fit(
@@ -109,12 +110,7 @@ def fit(
             epochs=models.card(network.name).passes(protocol),
             shuffle=False,  # the batches are shuffled already, and in an order that a resumed run has too
             verbose=0,
-            callbacks=[
-                keras.callbacks.TerminateOnNaN(),
-                TestCurve(data.test),
-                *(progress.default() if callbacks is None else callbacks),
-                state,
-            ],
+            callbacks=[keras.callbacks.TerminateOnNaN(), TestCurve(data.test), *shown, state],
         )
         backend.synchronize(network, False)
         return state.finish()
@@ -134,10 +130,11 @@ def evaluate(run: Run, data: Dataset) -> Record:
         normalisation that lag from overfitting.
 
     Raises:
-        ValueError: these are other data.
+        ValueError: these are other data, or other parts of them.
     """
-    if (data.fingerprint, data.sizes) != (run.fingerprint, run.sizes):
+    if (data.fingerprint, data.sizes) != (run.fingerprint, run.sizes) or data.frame not in (run.protocol.frame, None):
         raise ValueError(f"{run.name} was trained on other data than {data.name}: evaluate it on the same.")
+    _check(run.network, data, run.protocol, run.seed)
     network = parallel(run.network)
     network.compile(jit_compile=backend.jit())
     on_train = _predict(network, data.train)
@@ -320,11 +317,12 @@ class State(keras.callbacks.Callback):
         self.network, self.epoch, self.resumed, self.classes = network, 0, False, data.classes
         self.history: dict[str, list[float]] = {}
         self.best = network.get_weights()
-        run = network, protocol, seed, data.fingerprint, data.sizes, codebase.digest(network.name)
-        self.run = Run(*run, history={}, best_epoch=0, resumed=False, folder=folder)
+        code = codebase.digest(network.name)
+        self.run = Run(network, protocol, seed, data.fingerprint, data.sizes, code, {}, 0, False, folder)
         self.path = folder / f"{self.run.name}.state.npz"
         shapes = [[type(layer).__name__, *(list(w.shape) for w in layer.weights)] for layer in network.layers]
-        self.identity = json.dumps(_identity(self.run) | {"network": shapes, "sizes": data.sizes})
+        own = records.identity(records.settings(protocol), data.fingerprint, keras.backend.backend(), code)
+        self.identity = json.dumps(own | {"network": shapes, "sizes": data.sizes})
 
     def restore(self, model: keras.Model) -> None:
         """Continue from the file if it is of this very run; say so where it is not, and start anew.
@@ -392,8 +390,8 @@ def _check(network: keras.Model, data: Dataset, protocol: Protocol, seed: int) -
     """Refuse what the record would not be true of: other data than the protocol and the seed say, other classes."""
     if (has := network.output_shape[-1]) != (needed := len(data.classes)):
         raise ValueError(f"{network.name} has {has} classes, {data.name} {needed}: build it with num_classes={needed}.")
-    wanted = {"split": protocol.split, "image_size": protocol.image_size, "seed": seed}
-    found = {"split": data.split, "image_size": data.train.images.shape[1:3], "seed": data.seed}
+    wanted = {"split": protocol.split, "image_size": protocol.image_size, "seed": seed, "limit": protocol.limit}
+    found = {"split": data.split, "image_size": data.train.images.shape[1:3], "seed": data.seed, "limit": data.limit}
     wrong = [f"{name}={has!r}, not {wanted[name]!r}" for name, has in found.items() if has not in (wanted[name], None)]
     if protocol.limit and (most := max(data.sizes.values())) > protocol.limit:
         wrong.append(f"{most} images in a part, not limit={protocol.limit}")
@@ -401,11 +399,6 @@ def _check(network: keras.Model, data: Dataset, protocol: Protocol, seed: int) -
         how = "dataset.load(DATA, seed=SEED, **protocol.data)"
         raise ValueError(f"{data.name} was loaded with {'; '.join(wrong)}. Load what the protocol says: {how}.")
     backend.check_arithmetic()
-
-
-def _identity(run: Run) -> dict[str, Any]:
-    """What must be equal for a record, or an interrupted run, to be this one."""
-    return records.identity(records.settings(run.protocol), run.fingerprint, keras.backend.backend(), run.code)
 
 
 def _predict(network: keras.Model, part: Part, prefix: str = "") -> dict[str, np.ndarray]:

@@ -71,7 +71,7 @@ def record(
             "parameters": 2_000_000,
             "multiply_adds": 30_000_000,
             "dataset": {
-                "name": "own",
+                "name": "blood-cells",
                 "fingerprint": "0",
                 "classes": CLASSES,
                 "sizes": {"train": 100, "validation": 40, "test": len(arrays["labels"])},

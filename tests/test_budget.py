@@ -15,7 +15,7 @@ OUTSIDE = ("models", "command")  # the networks, and the command that is built o
 FILES = [
     file for file in sorted(LIBRARY.rglob("*.py")) if file.relative_to(LIBRARY).parts[0] not in (*OUTSIDE, "sample.py")
 ]
-BUDGET, LONG = 2368, 20  # the aim is 1,500: lower the first number whenever code goes
+BUDGET, LONG = 2367, 20  # the aim is 1,500: lower the first number whenever code goes
 WORDS = (tokenize.NAME, tokenize.NUMBER, tokenize.STRING, getattr(tokenize, "FSTRING_MIDDLE", tokenize.STRING))
 
 

@@ -1,5 +1,7 @@
 """The command line and batches of notebooks."""
 
+import argparse
+import json
 import os
 import subprocess
 import sys
@@ -11,7 +13,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 from bloodcell_lib import files, protocols
 from bloodcell_lib.backend import keras
-from bloodcell_lib.command import cli, runner
+from bloodcell_lib.command import cli, notebooks, runner
 
 KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}}
 PARAMETERS = "PROTOCOL, DATA, SEED, OUT = 'quick', None, 0, None"
@@ -78,9 +80,10 @@ def test_the_reader_of_records_comes_last_and_is_never_skipped(shelf, tmp_path, 
     (shelf / "01_bad.ipynb").unlink()
     notebook(shelf / "01_comparison.ipynb", "print('read')")
     arguments = ("run", "--data", str(own_folder), "--out", str(tmp_path / "out"), "--jobs", "2")
-    for states in (["done", "done", "done"], ["skipped", "skipped", "done"]):
-        lines = ends(bloodcell(capsys, *arguments)[1])
-        assert lines[-1][1] == "01_comparison" and [line[2] for line in lines] == states
+    counts = "3 of 3 notebooks executed;", "1 of 3 notebooks executed, 2 done before;"
+    for states, count in zip((["done", "done", "done"], ["skipped", "skipped", "done"]), counts, strict=True):
+        said = bloodcell(capsys, *arguments)[1]
+        assert ends(said)[-1][1] == "01_comparison" and [line[2] for line in ends(said)] == states and count in said
 
 
 def planned(tmp_path, own_folder, protocol="quick", wanted=("good",), **overrides) -> runner.Job:
@@ -138,6 +141,80 @@ def test_a_lesson_is_done_as_its_record_says(shelf, tmp_path, own_folder, monkey
     assert not done()
 
 
+def test_a_path_means_that_very_file(shelf, tmp_path, own_folder, capsys, monkeypatch):
+    own = tmp_path / "mine/00_good.ipynb"
+    own.parent.mkdir()
+    notebook(own, "print('mine')")
+    monkeypatch.chdir(tmp_path)
+    out = tmp_path / "out"
+    assert bloodcell(capsys, "run", "mine/00_good.ipynb", "--data", str(own_folder), "--out", str(out))[0] == 0
+    ran = nbformat.read(out / "00_good-quick-seed0.ipynb", as_version=4)
+    assert ran.cells[-1].outputs[0].text == "mine\n" and not (tmp_path / "ran").exists()
+    monkeypatch.chdir(own.parent)
+    found = [notebooks.find([want])[0] for want in ("00_good.ipynb", "./00_good.ipynb", "00_good", "good", "00")]
+    assert found == [own, own, *[shelf / "00_good.ipynb"] * 3]
+    monkeypatch.chdir(shelf)
+    assert notebooks.find(["./00_good.ipynb", "00_good.ipynb", "good"]) == [shelf / "00_good.ipynb"]
+
+
+def test_a_path_that_is_no_notebook_is_refused_by_name(shelf, tmp_path, own_folder):
+    own = tmp_path / "mine"
+    own.mkdir()
+    for wanted, culprit in (
+        ([f"{own}/00_good.ipynb"], "mine/00_good.ipynb: no such notebook"),
+        (["good.ipynb"], "^good.ipynb: no such notebook"),
+        ([str(own)], "mine: no such notebook"),
+        ([str(own_folder / "TEST/MONOCYTE/cell 0.jpg")], "cell 0.jpg' is not the name of a notebook"),
+    ):
+        with pytest.raises(ValueError, match=culprit):
+            planned(tmp_path, own_folder, wanted=wanted)
+    (own / "00_good.ipynb").write_text("no notebook")
+    with pytest.raises(ValueError, match="mine/00_good.ipynb: not a notebook .NotJSON"):
+        planned(tmp_path, own_folder, wanted=[f"{own}/00_good.ipynb"])
+    with pytest.raises(ValueError, match="00_good is given twice, as .*notebooks/.* and as .*mine/"):
+        notebooks.find(["00", f"{own}/00_good.ipynb"])
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_own_copy_of_a_lesson_is_executed_after_each_change_and_trains_nothing_again(shelf, tmp_path, own_folder):
+    (tmp_path / "mine").mkdir()
+    shipped, own = shelf / "01_cnn.ipynb", tmp_path / "mine/01_cnn.ipynb"
+    notebook(shipped, LESSON)
+    notebook(own, LESSON, "print('mine')")
+
+    def job(path: Path) -> runner.Job:
+        return planned(tmp_path, own_folder, wanted=[str(path)], epochs=1, image_size="16x16")
+
+    assert runner.run([job(shipped)])[0].state == "done" and runner.is_done(job(shipped))
+    kept = json.loads(job(own).record.read_text())["seconds"]["epochs"]
+    assert job(own).is_trained and not runner.is_done(job(own))
+    assert runner.run([job(own)])[0].state == "done" and runner.is_done(job(own))
+    assert json.loads(job(own).record.read_text())["seconds"]["epochs"] == kept
+    notebook(own, LESSON, "print('mine, changed')")
+    assert not runner.is_done(job(own)) and runner.is_done(job(shipped))
+
+
+def test_a_split_that_the_set_does_not_allow_is_refused_before_anything_starts(
+    shelf, tmp_path, own_folder, monkeypatch
+):
+    notebook(shelf / "01_cnn.ipynb", LESSON)
+    for name in ("10_comparison", "11_leakage", "12_cell"):
+        notebook(shelf / f"{name}.ipynb", "print(SEED)")
+    asked = []
+    why_not = runner.dataset.why_not
+    monkeypatch.setattr(runner.dataset, "why_not", lambda *of: asked.append(of[1:]) or why_not(*of))
+    for wanted in (["cnn", "leakage"], ["cell"], []):
+        with pytest.raises(ValueError, match="own: split='photo' needs the photograph"):
+            planned(tmp_path, own_folder, "grouped", wanted)
+    assert asked == [("photo", 0)] * 3 and not (tmp_path / "out").exists()
+    assert planned(tmp_path, own_folder, "grouped", ["leakage"]).unfit
+    assert not any(planned(tmp_path, own_folder, "grouped", [name]).unfit for name in ("good", "comparison"))
+    asked.clear()
+    runner.plan(["cnn", "02_last"], protocols.get("quick"), str(own_folder), (0, 3), tmp_path / "out")
+    assert asked == [("image", 0), ("image", 3)]
+    assert not planned(tmp_path, own_folder, "quick", ["cell"]).unfit
+
+
 @pytest.mark.parametrize(
     ("overrides", "culprit"),
     [({"image_size": "15x16"}, "cnn.*at least 16"), ({"weights": "imagenet"}, "cnn has no weights 'imagenet'")],
@@ -172,6 +249,9 @@ def test_a_dead_kernel_is_one_failure(shelf, tmp_path, own_folder, capsys):
         (["run", "--set", "EPOCHS=0"], "epochs"),
         (["run", "--set", "EPOCHS=3", "--epochs", "3"], "epochs is given 2 times"),
         (["run", "--set", "EPOCS=3"], "no epocs"),
+        (["run", "--set", "=5"], "--set '=5' is not NAME=VALUE"),
+        (["run", "--set", "epochs"], "--set 'epochs' is not NAME=VALUE"),
+        (["run", "mine/01_cnn.ipynb"], "mine/01_cnn.ipynb: no such notebook"),
         (["run", "--data", ""], "names nothing"),
         (["run", "--image-size", "60"], "image_size"),
         (["run", "--data", "/no/such/place"], "/no/such/place"),
@@ -192,6 +272,41 @@ def test_what_cannot_start_says_why(shelf, tmp_path, own_folder, capsys, argumen
     status, said, complaint = bloodcell(capsys, *arguments)
     assert status == 2 and culprit in complaint and complaint.count("\n") == 1 and not said
     assert not (tmp_path / "out").exists() and [file.name for file in (tmp_path / "empty").iterdir()] == ["file"]
+
+
+def test_notebooks_cannot_be_copied_below_a_file(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    status, said, complaint = bloodcell(capsys, "notebooks", str(tmp_path / "file/below"))
+    assert (status, said) == (2, "") and complaint.count("\n") == 1
+    assert complaint.startswith(f"bloodcell: {tmp_path}/file/below: Not a directory. Check the path")
+
+
+def test_blanks_around_a_value_do_not_count():
+    options = cli._parser().parse_args(["run", "--set", " Epochs = 5 ", "--set", "limit=9"])
+    assert cli._knobs(options) == {"epochs": "5", "limit": "9"}
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError(28, "No space left on device", "a/x.csv"), "a/x.csv: No space left on device. Check"),
+        (IsADirectoryError(21, "Is a directory", "a/.x.part", None, "a/x"), "a/x: Is a directory. Check"),
+        (OSError("the network\nis down"), "the network is down."),
+    ],
+)
+def test_what_the_system_refuses_is_one_line(error, told, monkeypatch, capsys):
+    def fail(options):
+        raise error
+
+    monkeypatch.setattr(cli, "data", fail)
+    status, said, complaint = bloodcell(capsys, "data")
+    assert (status, said) == (2, "") and complaint.startswith(f"bloodcell: {told}") and complaint.count("\n") == 1
+
+
+@pytest.mark.parametrize("text", ["3-", "-3", "0-4,", "", "0-1-2", "a"])
+def test_what_is_no_list_of_seeds_is_named(text):
+    with pytest.raises(argparse.ArgumentTypeError, match=f"^'{text}' is not 1 to 1000 seeds, such as 3 or 0-4 or 0,3"):
+        cli.seeds_of(text)
 
 
 @pytest.mark.parametrize(

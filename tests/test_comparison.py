@@ -1,5 +1,6 @@
 """The comparison's tables and figures, on records made by hand."""
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -76,14 +77,16 @@ def test_the_missing_networks_are_named(found, tmp_path):
     assert not any(name in sentence for name in models.lessons())
 
 
+@pytest.mark.parametrize("split", ["photo", "train:1/5"])
 @pytest.mark.parametrize("name", ["paper", "grouped", "fold:2/5"])
-def test_the_command_gives_the_recipe_and_the_seed_of_a_record(tmp_path, name):
+def test_the_command_gives_the_recipe_the_seed_and_the_place_of_a_record(tmp_path, name, split):
     recipe = protocols.get(name, epochs=2, image_size=(90, 120), learning_rate=1e-5, limit=100)
-    text = comparison.command(record(tmp_path, seed=3, protocol=recipe), ["cnn", "nasnet"], split="photo")
-    options = cli._parser().parse_args(text.split()[1:])
+    text = comparison.command(record(tmp_path / "my runs", seed=3, protocol=recipe), ["cnn", "nasnet"], split=split)
+    options = cli._parser().parse_args(shlex.split(text)[1:])
     again = protocols.get(options.protocol, **cli._knobs(options))
-    assert again == protocols.get(name, **{**recipe.data, "epochs": 2, "learning_rate": 1e-5, "split": "photo"})
+    assert again == protocols.get(name, **{**recipe.data, "epochs": 2, "learning_rate": 1e-5, "split": split})
     assert options.notebook == ["cnn", "nasnet"] and options.seed == (3,)
+    assert options.out == str(tmp_path / "my runs") and options.data == "archive.zip"
 
 
 def test_other_seeds_of_the_same_networks_recipe_and_data_are_found(found):

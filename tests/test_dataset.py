@@ -5,6 +5,8 @@ import hashlib
 import inspect
 import io
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +21,7 @@ from conftest import make_set, picture, zipped
 from PIL import Image
 
 from bloodcell_lib import cards, codebase, dataset, files, images, sources
-from bloodcell_lib.dataset import DatasetError
+from bloodcell_lib.dataset import CLASSES, DatasetError
 
 SIZE = (24, 32)
 
@@ -519,6 +521,80 @@ def test_a_split_by_photograph_shares_none(own_folder):
     assert by_photo.photos_known and by_photo.sizes == {"train": 32, "validation": 8, "test": 40}
     assert not set(by_photo.train.photos) & set(by_photo.validation.photos)
     assert set(by_image.train.photos) & set(by_image.validation.photos)
+
+
+def test_a_corrected_table_of_photographs_makes_other_data(own_folder):
+    """A run that was interrupted before the correction would else be resumed on another split."""
+    before, unknown = [], dataset.describe(own_folder).fingerprint
+    provenance(own_folder)
+    table = own_folder / "provenance.csv"
+    before.append(dataset.describe(own_folder).fingerprint)
+    table.write_text(table.read_text().replace("TRAIN-MONOCYTE-1", "TRAIN-MONOCYTE-0"))
+    before.append(dataset.describe(own_folder).fingerprint)
+    (own_folder / "same_cell.csv").write_text(
+        "photograph_a,photograph_b,judgement\nTRAIN-MONOCYTE-2,TRAIN-MONOCYTE-3,same cell\n"
+    )
+    before.append(dataset.describe(own_folder).fingerprint)
+    assert len({*before, unknown}) == 4
+    assert dataset.describe(zipped(own_folder, own_folder.parent / "set.zip")).fingerprint == before[-1]
+
+
+def test_blanks_and_case_in_a_table_of_photographs_do_not_divide_a_photograph(own_folder):
+    provenance(own_folder)
+    table = own_folder / "provenance.csv"
+    clean = dataset.describe(own_folder)
+    lines = table.read_text().splitlines()
+    table.write_text(
+        "\n".join([lines[0], *(line.replace(",", " , ") + " " * (n % 2) for n, line in enumerate(lines[1:]))])
+    )
+    (own_folder / "same_cell.csv").write_text(
+        "photograph_a,photograph_b,judgement\n TRAIN-MONOCYTE-2,TRAIN-MONOCYTE-3 , Same cell\n"
+    )
+    found = dataset.describe(own_folder)
+    assert found.photos == clean.photos
+    assert found.scenes == dict.fromkeys(("TRAIN-MONOCYTE-2", "TRAIN-MONOCYTE-3"), "TRAIN-MONOCYTE-2")
+
+
+def test_two_files_that_differ_in_case_have_a_row_each(tmp_path):
+    folder = make_set(tmp_path / "own", splits=("",), each=2)
+    for name in CLASSES:
+        (folder / name / "cell 1.jpg").rename(folder / name / "CELL 0.JPG")
+    rows = [f",{p.parent.name},{p.name},{p.parent.name}-{p.name[0]}" for p in folder.rglob("*.[jJ]*")]
+    (folder / "provenance.csv").write_text("\n".join(["split,class,file,photograph", *rows]))
+    assert len(set(dataset.describe(folder).photos.values())) == 2 * len(CLASSES)
+
+
+def test_images_of_an_unknown_photograph_are_told_where_they_are_not_used(tmp_path):
+    own_folder = make_set(tmp_path / "own", each=14)
+    provenance(own_folder)
+    table = own_folder / "provenance.csv"
+    table.write_text(re.sub(r",(TRAIN|TEST)-MONOCYTE-[01]\n", ",\n", table.read_text()))
+    told = "Not used, for their photograph is unknown: {} images, such as TEST/MONOCYTE/cell 0.jpg, TEST/MONOCYTE/c"
+    found = load(own_folder, "fold:1/3")
+    assert sum(found.sizes.values()) == 104 and found.notes[-1].startswith(told.format(8))
+    assert "4 images, such as TRAIN/MONOCYTE/cell 0.jpg" in load(own_folder, "photo").notes[-1]  # TEST stays whole
+    assert not any("unknown" in note for note in load(own_folder).notes)
+
+
+def test_a_part_without_known_photographs_is_refused(own_folder):
+    shutil.copytree(own_folder / "TEST", own_folder / "VAL")
+    for number, path in enumerate((own_folder / "VAL").rglob("*.jpg")):
+        picture(5000 + number).save(path)
+    provenance(own_folder)
+    table = own_folder / "provenance.csv"
+    table.write_text(re.sub(r",TRAIN-\w+-\d\n", ",\n", table.read_text()))
+    with pytest.raises(DatasetError, match="split='photo' leaves no image of a known photograph for train"):
+        load(own_folder, "photo")
+
+
+def test_files_with_one_checksum_that_differ_are_no_copies(tmp_path, monkeypatch):
+    """Of 100,000 images of one size, some have the CRC-32 of another by chance."""
+    folder = make_set(tmp_path / "own", suffix="bmp")
+    monkeypatch.setattr(dataset.zlib, "crc32", lambda data: 7)
+    assert not dataset.describe(folder).copies
+    shutil.copy(folder / "TRAIN/MONOCYTE/cell 0.bmp", folder / "TRAIN/MONOCYTE/again.bmp")
+    ((one, other),) = dataset.describe(folder).copies
+    assert {one.path, other.path} == {"TRAIN/MONOCYTE/cell 0.bmp", "TRAIN/MONOCYTE/again.bmp"}
 
 
 def test_two_photographs_for_one_image_are_refused(own_folder):

@@ -96,6 +96,16 @@ def test_maps_are_resized_by_any_factor(tmp_path, name):
 
 
 @tensorflow
+def test_a_folder_that_cannot_be_made_is_one_line(folder, path, capsys, monkeypatch):
+    needs("onnx")
+    (folder / "file").touch()
+    given = ("--to", "onnx", "--data", str(folder / "own"), "--out", str(folder / "file/x"))
+    assert cli.main(["export", str(path), *given]) == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert errors[-1].startswith(f"bloodcell: {folder / 'file/x'}: Not a directory. Check")
+
+
+@tensorflow
 def test_several_formats_by_the_command(folder, path, capsys, monkeypatch):
     monkeypatch.setattr(files, "out_dir", lambda out=None: folder / "runs")
     for name in ("onnx", "litert"):

@@ -2,8 +2,10 @@
 
 import os
 import re
+import time
 import zipfile
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
 
@@ -215,6 +217,21 @@ def test_an_array_file_is_a_set_with_its_own_parts(tmp_path):
         rows = [int(image.split("/")[1][:6]) for image in given.paths]
         assert sorted(rows) == list(range(22)) and np.array_equal(given.labels, number[rows])
         assert np.array_equal(given.images, held[f"{name}_images"][rows])
+
+
+def test_a_part_of_an_array_file_is_unpacked_once_whatever_the_threads(tmp_path, monkeypatch):
+    path, unpacked, get = medmnist(tmp_path / "bloodmnist.npz"), Counter(), np.lib.npyio.NpzFile.__getitem__
+
+    def slow(file, name):
+        unpacked[name] += 1
+        time.sleep(0.05)
+        return get(file, name)
+
+    monkeypatch.setattr(np.lib.npyio.NpzFile, "__getitem__", slow)
+    source = sources.open_source(path)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(source.read, sorted(source.files)))
+    assert len(unpacked) == 6 and set(unpacked.values()) == {1}  # images and labels of three parts
 
 
 @pytest.mark.parametrize(

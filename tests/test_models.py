@@ -541,8 +541,15 @@ def test_cost_is_what_a_count_by_hand_gives():
 def test_unknown_name_lists_the_choices():
     with pytest.raises(ValueError, match=r"'vgg'.*cnn.*nasnet"):
         models.card("vgg")
-    with pytest.raises(ValueError, match=r"'vgg'.*cnn.*nasnet"):
-        models.build("vgg")
+    for name in ("vgg", ["cnn"], None):
+        with pytest.raises(ValueError, match=f"{re.escape(repr(name))}.*cnn.*nasnet"):
+            models.build(name)
+
+
+def test_integers_of_numpy_are_whole_numbers():
+    built = models.build("cnn", np.array([16, 20]), np.int64(3))
+    assert built.input_shape == (None, 16, 20, 3) and built.output_shape == (None, 3)
+    assert models.build("cnn", (16, 20), 3).to_json() == built.to_json()
 
 
 def test_a_name_is_used_once():
@@ -562,6 +569,9 @@ def test_a_lesson_number_is_used_once():
         ({"image_size": (120,)}, "image_size=.*height, width"),
         ({"image_size": (120.0, 160)}, "image_size=.*whole pixels"),
         ({"image_size": (0, 160)}, "at least 16"),
+        ({"image_size": 75}, "image_size=75. Give .height, width"),
+        ({"image_size": None}, "image_size=None. Give .height, width"),
+        ({"image_size": "75"}, "image_size='75'. Give .height, width"),
         ({"num_classes": 1}, "num_classes=1.*at least 2"),
         ({"num_classes": 4.0}, "num_classes=4.0"),
         ({"weights": "imagenet"}, "cnn has no weights 'imagenet'"),

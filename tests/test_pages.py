@@ -200,6 +200,27 @@ def test_the_command_takes_the_newest_copies_and_executes_nothing(tmp_path, monk
     assert soup(tmp_path / f"pages/{NOTEBOOKS[2].stem}.html").title.text.startswith("2. ")
 
 
+def test_a_copy_that_failed_does_not_displace_a_whole_one(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(pages.notebooks, "find", lambda wanted: NOTEBOOKS[1:3])
+    names = [f"{NOTEBOOKS[1].stem}-quick-seed{seed}.ipynb" for seed in range(4)] + [f"{NOTEBOOKS[2].stem}-a.ipynb"]
+    for age, name in enumerate(names):
+        metadata = {"bloodcell": {"code": "0"}} if name in names[1:3] else {}
+        cell = nbformat.v4.new_markdown_cell(f"# {name}")
+        nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata=metadata), tmp_path / name)
+        os.utime(tmp_path / name, (1e9 + age, 1e9 + age))
+    assert cli.main(["pages", str(tmp_path)]) == 0
+    assert f"not executed to the end, and there is no other copy: {names[4]}\n" in capsys.readouterr().out
+    for shipped, name in zip(NOTEBOOKS[1:3], (names[2], names[4]), strict=True):
+        assert soup(tmp_path / f"pages/{shipped.stem}.html").title.text == name
+
+
+def test_a_site_that_cannot_be_written_is_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(pages.notebooks, "find", lambda wanted: [])
+    (tmp_path / "file").touch()
+    assert cli.main(["pages", str(tmp_path / "file")]) == 2
+    assert capsys.readouterr().err.startswith(f"bloodcell: {tmp_path}/file/pages: Not a directory. Check")
+
+
 def test_the_site_is_published_as_make_builds_it():
     root = NOTEBOOKS[0].parents[1]
     workflow = yaml.safe_load((root / ".github/workflows/pages.yml").read_text())

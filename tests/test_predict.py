@@ -71,6 +71,34 @@ def test_files_folder_pattern_and_zip_agree(trained, cells, tmp_path, capsys):
     assert all(table.equals(tables[0]) for table in tables)
 
 
+def test_a_file_that_is_meant_twice_is_asked_once(cells, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to(cells)
+    found, _ = predict.find(["cells/3.png", str(cells), "link/*.png", "cells"])
+    others = (row for row in range(8) if row != 3)
+    assert [*found] == ["cells/3.png", *(str(cells / f"{row}.png") for row in others)]
+    assert all(read() == (tmp_path / place).read_bytes() for place, read in found.items())
+
+
+def test_the_home_folder_is_expanded_in_patterns_too(cells, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    every = [str(cells / f"{row}.png") for row in range(8)]
+    assert [*predict.find(["~/cells/*.png"])[0]] == [*predict.find(["~/cells"])[0]] == every
+    assert [*predict.find(["~/cells/1.png"])[0]] == every[1:2]
+
+
+def test_a_class_may_be_called_as_a_column(trained):
+    found = saved.load(trained[0].checkpoint)
+    pixels, classes = trained[1].test.images[:2], found.classes
+    expected = predict.ask(found, pixels, ["a", "b"])
+    found.about["classes"] = [*predict.OWN[:2], *classes[2:]]
+    table = predict.ask(found, pixels, ["a", "b"])
+    renamed = dict(zip(classes, found.classes, strict=True))
+    assert [*table.image] == ["a", "b"] and [*table["class"]] == [*expected["class"].map(renamed)]
+    assert [*map(predict.column, found.classes)] == ["probability of image", "probability of class", *classes[2:]]
+    assert np.array_equal(table[[*map(predict.column, found.classes)]], expected[classes])
+
+
 def test_every_file_is_answered_or_named(trained, cells, tmp_path, capsys):
     (cells / "broken.png").write_bytes((cells / "0.png").read_bytes()[:60])
     (cells / "notes.txt").write_text("no image")
@@ -87,16 +115,24 @@ def test_a_run_is_found_by_network_record_or_name(trained, tmp_path, monkeypatch
         assert saved.find(str(run)) == path
     with pytest.raises(ValueError, match=f"^lenet: no trained network is there, nor in .*Choose one of: {path.stem}"):
         saved.find("lenet")
+    for run, named in ((".", r"\."), ("", "''"), ("/", "/")):
+        with pytest.raises(ValueError, match=f"^{named}: no trained network is there.*Choose one of: {path.stem}"):
+            saved.find(run)
 
 
 def test_what_cannot_be_asked_is_one_sentence(trained, cells, tmp_path, capsys, monkeypatch):
-    model = trained[0].checkpoint
+    model, folder = trained[0].checkpoint, tmp_path / "x.csv"
+    folder.mkdir()
+    monkeypatch.setattr(predict, "ask_all", lambda *_: pytest.fail("it was asked"))
     for arguments, culprit in (
         ((cells / "no.png", "--model", model), "no.png: no such file"),
         ((cells, "--model", tmp_path / "none"), "none: no trained network is there"),
         ((cells, "--model", cells / "0.png"), "0.png: no trained network is there"),
         ((cells, "--model", model, "--out", "cells.txt"), "--out cells.txt is no name of a .csv file"),
         ((cells, "--model", model, "--cam", "cam.jpg"), "--cam cam.jpg is no name of a .png file"),
+        ((cells, "--model", model, "--out", tmp_path / "no/x.csv"), "no is no folder that can be written"),
+        ((cells, "--model", model, "--cam", tmp_path / "no/x.png"), "no is no folder that can be written"),
+        ((cells, "--model", model, "--out", folder), "x.csv is a folder"),
     ):
         status, said, errors = asked(capsys, *arguments)
         assert (status, said) == (2, "") and culprit in errors and errors.count("\n") == 1

@@ -159,6 +159,23 @@ def test_a_set_without_photographs_is_refused(tmp_path):
         make_provenance.recover(make_set(tmp_path / "own"))
 
 
+@needs_opencv
+def test_what_a_file_manager_leaves_among_the_photographs_is_none_of_them(few):
+    folder = few / sample.ORIGINALS / "JPEGImages"
+    for name in (".DS_Store", "Thumbs.db", "._BloodImage_00000.jpg"):
+        (folder / name).write_bytes(b"x" * 100)
+    found = provenance.load_photographs(sources.open_source(few))
+    assert len(found) == len(list(folder.glob("[!.]*.jpg"))) == 8
+
+
+@needs_opencv
+def test_images_with_too_few_common_features_do_not_fit():
+    points = np.random.default_rng(0).random((8, 2)).astype(np.float32) * 100
+    alike = provenance.Features(points, np.ones((8, 128), np.float32))  # so one pair alone is mutual
+    grey = np.zeros((240, 320), np.uint8)
+    assert provenance.fit(grey, alike, provenance.Photograph("x", grey, alike)) is None
+
+
 # The committed tables
 
 

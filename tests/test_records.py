@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from bloodcell_lib import files, models, protocols, records
+from bloodcell_lib.command import runner
 from bloodcell_lib.records import Record, RecordError
 
 NAME = "cnn-quick-epochs=2-seed0"
@@ -207,7 +208,7 @@ def test_a_damaged_header_is_an_error_and_not_a_traceback(tmp_path, damage, suff
     path = record.write()
     network_file(record)
     flipped(tmp_path / (NAME + suffix), b"PK\x01\x02", *HEADERS[damage])
-    assert not records.is_done(path, record.identity)
+    assert not runner.is_trained(path, record.identity)
     if suffix != ".keras":
         with pytest.raises(RecordError, match=r"predictions\.npz: not the predictions of cnn"):
             Record.read(path).answers  # noqa: B018
@@ -237,21 +238,32 @@ def test_a_full_disk_names_what_could_not_be_written(tmp_path):
 def network_file(record: Record) -> None:
     with zipfile.ZipFile(record.path.with_suffix(".keras"), "w") as file:
         file.writestr("weights", "1234567890")
+        file.writestr("bloodcell.json", json.dumps({"record": record.as_json()}))
+
+
+def test_a_network_of_another_run_is_not_taken_for_that_of_the_record(tmp_path):
+    """A run on other data that was killed between its network and its record leaves the old record beside it."""
+    record = made.record(tmp_path)
+    path = record.write()
+    network_file(record)
+    assert runner.is_trained(path, record.identity)
+    network_file(replace(record, history=record.history | {"loss": [1.0, 0.4]}))
+    assert not runner.is_trained(path, record.identity)
 
 
 def test_done_is_judged_by_recipe_data_backend_and_code(tmp_path):
     record = made.record(tmp_path)
     path = record.write()
-    assert not records.is_done(path, record.identity)  # no network
+    assert not runner.is_trained(path, record.identity)  # no network
     network_file(record)
-    assert records.is_done(path, record.identity)
+    assert runner.is_trained(path, record.identity)
     for other in (
         replace(record, settings=record.settings | {"learning_rate": 1.0}),
         replace(record, dataset=record.dataset | {"fingerprint": "1"}),
         replace(record, backend="tensorflow"),
         replace(record, code="other"),
     ):
-        assert not records.is_done(path, other.identity)
+        assert not runner.is_trained(path, other.identity)
 
 
 @pytest.mark.parametrize("suffix", [".keras", ".predictions.npz", ".json"])
@@ -263,9 +275,15 @@ def test_what_is_damaged_is_not_done(tmp_path, suffix):
     content = bytearray(file.read_bytes())
     content[{".json": len(content) // 2, ".keras": 40, ".predictions.npz": 100}[suffix]] ^= 255  # in the content
     file.write_bytes(content)
-    assert not records.is_done(path, record.identity)
+    assert not runner.is_trained(path, record.identity)
     file.unlink()
-    assert not records.is_done(path, record.identity)
+    assert not runner.is_trained(path, record.identity)
+
+
+def test_what_cannot_be_written_is_named_and_not_its_temporary_name(tmp_path):
+    with pytest.raises(FileNotFoundError) as told, files.replacing(tmp_path / "no/such.csv") as part:
+        part.write_text("x")
+    assert told.value.filename == str(tmp_path / "no/such.csv")
 
 
 def test_a_record_of_another_run_is_not_replaced_without_a_word(tmp_path, capsys):

@@ -96,6 +96,17 @@ def test_networks_that_are_not_in_the_paper_have_no_row(folder):
     assert "mine" not in report.beside_paper(records.read_all(folder))["network"].tolist()
 
 
+def test_runs_on_other_images_do_not_stand_beside_the_paper(folder):
+    found = records.read_all(folder)
+    drawn = [replace(r, dataset=r.dataset | {"name": "sample", "fingerprint": "1"}) for r in found]
+    assert report.beside_paper(drawn).empty and not report.misses(drawn)
+    table = report.leak([*found, *drawn])
+    assert table["data"].tolist() == ["blood-cells"] * 2 + ["sample"] * 2
+    assert table["difference, the paper"].tolist() == ["+16", "+7", "–", "–"]
+    axes = report.draw_leak(drawn).axes
+    assert not [line for axis in axes for line in axis.lines if line.get_markerfacecolor() == "white"]
+
+
 def test_a_folder_without_records_makes_no_page(tmp_path):
     with pytest.raises(records.RecordError, match="no record"):
         report.write(tmp_path)

@@ -102,6 +102,20 @@ def test_folds_of_train_leave_test_alone(set_):
         splits.split(np.full(len(labels), ""), *set_, "train:1/3", 0)
 
 
+def test_one_cell_in_training_and_in_a_validation_part_of_its_own_is_refused(set_):
+    labels, photos, scenes = (values.copy() for values in set_)
+    _, photo = np.unique(photos, return_inverse=True)
+    parts = np.array(["TRAIN", "TRAIN", "VALIDATION", "TEST"])[photo % 4]
+    scenes = photos.copy()
+    assert len(splits.split(parts, labels, photos, scenes, "photo", 0)["validation"])
+    scenes[parts == "TEST"] = scenes[0]  # of TEST this is measured, as `unseen`
+    splits.split(parts, labels, photos, scenes, "photo", 0)
+    one, other = (photos[parts == part][0] for part in ("TRAIN", "VALIDATION"))
+    scenes[photos == other] = one
+    with pytest.raises(DatasetError, match=f"1 are on two sides.*or the same cell or field is, such as {one}"):
+        splits.split(parts, labels, photos, scenes, "photo", 0)
+
+
 def test_a_limit_below_the_number_of_classes_is_refused():
     with pytest.raises(DatasetError, match="limit=2.*at least 3"):
         splits.subsample(np.arange(9), np.repeat(range(3), 3), 2, 0)

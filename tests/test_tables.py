@@ -54,6 +54,33 @@ def test_the_seeds_of_one_recipe_are_put_together(tmp_path):
     assert frame["test"][0] == f"85.0 ± {deviation:.1f}" and frame["validation"][0] == "90.0 ± 0.0"
 
 
+@pytest.mark.parametrize(
+    ("protocol", "told"),
+    [
+        (protocols.get("grouped"), "the same"),
+        (protocols.get("fold:1/3"), "drawn by the seed"),
+        (protocols.get("grouped", split="train:1/3"), "drawn by the seed"),
+        (protocols.get("grouped", limit=40), "drawn by the seed"),
+    ],
+)
+def test_seeds_that_draw_their_test_images_are_told_apart(tmp_path, protocol, told):
+    frame = tables.seeds([record(tmp_path, seed=seed, protocol=protocol) for seed in (0, 1)])
+    assert frame["test images"].tolist() == [told]
+
+
+def test_folds_with_a_limit_are_no_whole_set(tmp_path):
+    for limit, whole in ((None, 1), (40, 0)):
+        found = [record(tmp_path, protocol=protocols.get(f"fold:{k}/3", limit=limit)) for k in (1, 2, 3)]
+        assert len(tables.folds(found)) == whole
+
+
+def test_tables_tell_data_sets_apart_where_there_are_several(tmp_path):
+    one = record(tmp_path)
+    other = record(tmp_path, dataset=one.dataset | {"name": "mine", "fingerprint": "1"})
+    assert "data" not in tables.per_class([one])
+    assert tables.per_class([one, other])["data"].tolist() == ["blood-cells", "mine"]
+
+
 @pytest.mark.parametrize("lay_out", [tables.runs, tables.seeds, tables.folds, tables.ensembles])
 def test_nothing_to_show_is_an_empty_frame_and_no_text(lay_out):
     frame = lay_out([])

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from bloodcell_lib import backend, codebase, dataset, files, models, protocols, records, training
+from bloodcell_lib.command import runner
 
 SIZE = (24, 32)
 
@@ -105,7 +106,7 @@ def test_a_run_carries_its_seed_into_the_record_and_its_name(finished):
     assert found.test["accuracy"] == pytest.approx(run.history["test_accuracy"][run.best_epoch - 1])
     assert found.train["accuracy"] == pytest.approx(accuracy(run.network, set_.train))
     assert found.test["interval95"]["unit"] == "image" and found.test_unseen is None
-    assert records.is_done(path, found.identity)
+    assert runner.is_trained(path, found.identity)
     assert [found.code, found.backend] == [codebase.digest("cnn"), keras.backend.backend()]
     left = sorted(file.name for file in out.iterdir() if file.name != files.LOCKS)
     assert left == [f"{run.name}.json", f"{run.name}.keras", f"{run.name}.predictions.npz"]
@@ -439,6 +440,19 @@ def test_data_that_the_protocol_does_not_describe_are_refused(tmp_path, override
     with pytest.raises(ValueError, match=f"quadrants was loaded with {culprit}.*protocol.data"):
         train(tmp_path, recipe(**overrides), replace(data(), seed=0, frame="slide"), seed=seed)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("loaded", "wanted"), [(96, 320), (8, 96)])
+def test_a_part_of_the_data_is_not_recorded_as_the_whole(tmp_path, loaded, wanted):
+    with pytest.raises(ValueError, match=f"quadrants was loaded with limit={loaded}, not {wanted}"):
+        train(tmp_path, recipe(limit=wanted), replace(data(), seed=0, limit=loaded))
+
+
+@pytest.mark.parametrize(("changed", "culprit"), [({"seed": 0}, "seed=0, not 1"), ({"frame": "cell"}, "other data")])
+def test_a_run_is_not_evaluated_on_other_parts_of_its_data(finished, changed, culprit):
+    run, set_, _ = finished
+    with pytest.raises(ValueError, match=culprit):
+        training.evaluate(run, replace(set_, **changed))
 
 
 def test_a_run_is_named_after_the_frame_of_its_data_and_says_so(tmp_path, capsys):

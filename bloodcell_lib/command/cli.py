@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import signal
 import sys
 from collections import Counter
@@ -18,7 +19,7 @@ INTERRUPTED = 130  # as shells have it: 128, and the number of SIGINT
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command and return its exit status: 0; 1, a notebook failed; 2, it cannot start; 130, interrupted."""
+    """Run a command and return its exit status: 0; 1, a notebook failed; 2, it cannot be done; 130, interrupted."""
     options = _parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends it as Ctrl-C does
     try:
@@ -27,11 +28,17 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"bloodcell: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("bloodcell: interrupted; the same command resumes here.", file=sys.stderr)
+        resumes = "; the same command resumes here" * (options.command is run)
+        print(f"bloodcell: interrupted{resumes}.", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # `| head` has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        place, advice = error.filename2 or error.filename, "Check the path, the permission and the free space"
+        told = f"{place}: {error.strerror}. {advice}" if place else " ".join(str(error).split())
+        print(f"bloodcell: {told}.", file=sys.stderr)
+        return 2
 
 
 def script() -> None:
@@ -81,15 +88,15 @@ def run(options: argparse.Namespace) -> int:
     if made:
         print(f"\n{tables.text(tables.runs(made))}")
     apt = [job for job in jobs if not job.unfit]
-    print(
-        f"\n{len(apt) - len(failed)} of {len(apt)} notebooks executed; their copies and records are in "
-        f"{jobs[0].output.parent}"
-    )
+    ran = sum(outcome.state == "done" for outcome in outcomes)
+    before = f", {kept} done before" if (kept := len(apt) - ran - len(failed)) else ""
+    folder = jobs[0].output.parent
+    print(f"\n{ran} of {len(apt)} notebooks executed{before}; their copies and records are in {folder}")
     if options.pages:
         from bloodcell_lib.command import pages  # slow to import
 
         copies = [(job.notebook.name, job.output) for job in apt]
-        print(f"Their pages begin at {pages.write_all(copies, jobs[0].output.parent / 'pages')}")
+        print(f"Their pages begin at {pages.write_all(copies, folder / 'pages')}")
     return 1 if failed else 0
 
 
@@ -98,11 +105,18 @@ def _knobs(options: argparse.Namespace) -> dict[str, str]:
     from bloodcell_lib.protocols import KNOBS
 
     given = [(knob.name, value) for knob in KNOBS if (value := getattr(options, knob.name)) is not None]
-    given += [(name.strip().lower(), value) for name, _, value in (pair.partition("=") for pair in options.set)]
+    given += map(_pair, options.set)
     for name, times in Counter(name for name, _ in given).items():
         if times > 1:
             raise ValueError(f"{name} is given {times} times. Give it once.")
     return dict(given)
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = (part.strip() for part in text.partition("="))
+    if not name or not equals:
+        raise ValueError(f"--set {text!r} is not NAME=VALUE. Give the name of a protocol's value, such as epochs=5.")
+    return name.lower(), value
 
 
 def table(options: argparse.Namespace) -> int:
@@ -128,8 +142,8 @@ def predict(options: argparse.Namespace) -> int:
     from bloodcell_lib.models import saved
 
     for option, ending in (("out", ".csv"), ("cam", ".png")):
-        if (path := getattr(options, option)) and path.suffix.lower() != ending:
-            raise ValueError(f"--{option} {path} is no name of a {ending} file. Give one that ends with {ending}.")
+        if path := getattr(options, option):
+            _check_target(f"--{option} {path}", path, ending)
     found, unused = predict.find(options.images)
     about = saved.load(saved.find(options.model))
     answers = predict.ask_all(about, found)
@@ -150,16 +164,30 @@ def predict(options: argparse.Namespace) -> int:
     return 1 if answers.refused else 0
 
 
+def _check_target(given: str, path: Path, ending: str) -> None:
+    """Refuse a file that could not be written, before anything is asked."""
+    if path.suffix.lower() != ending:
+        raise ValueError(f"{given} is no name of a {ending} file. Give one that ends with {ending}.")
+    if path.is_dir():
+        raise ValueError(f"{given} is a folder. Give the name of a file.")
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise ValueError(f"{given}: {path.parent} is no folder that can be written. Make it, or name another.")
+
+
 def pages(options: argparse.Namespace) -> int:
     """Write the site of a folder of runs, and slides if asked for. Nothing is executed."""
     from bloodcell_lib import files
     from bloodcell_lib.command import pages, slides
+    from bloodcell_lib.command.notebooks import stamp
 
     folder = files.out_dir(options.folder)
     copies = pages.executed(folder)
     without = [name for name, copy in copies if copy.parent != folder]
     if without:
         print(f"without outputs, since {folder} has no executed copy: {', '.join(without)}")
+    partial = [copy.name for _, copy in copies if copy.parent == folder and stamp(copy) is None]
+    if partial:
+        print(f"not executed to the end, and there is no other copy: {', '.join(partial)}")
     if options.slides:
         print(f"The slides are in {slides.write_all(copies, folder / 'pages' / pages.SLIDES)}")
     print(f"The pages begin at {pages.write_all(copies, folder / 'pages')}")
@@ -292,12 +320,15 @@ def whole(text: str) -> int:
 
 def seeds_of(text: str) -> tuple[int, ...]:
     """Read seeds: one, or several as 0-4 or 0,3."""
+    wrong = argparse.ArgumentTypeError(f"{text!r} is not 1 to {MOST_SEEDS} seeds, such as 3 or 0-4 or 0,3")
+    if not re.fullmatch(r"\d+(-\d+)?(,\d+(-\d+)?)*", text):
+        raise wrong
     found: list[int] = []
     for span in text.split(","):
         first, _, last = span.partition("-")
         found += range(whole(first), min(whole(last or first), whole(first) + MOST_SEEDS) + 1)
     if not 0 < len(found) <= MOST_SEEDS:
-        raise argparse.ArgumentTypeError(f"{text!r} is not 1 to {MOST_SEEDS} seeds, such as 3 or 0-4 or 0,3")
+        raise wrong
     return tuple(dict.fromkeys(found))
 
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 from dataclasses import replace
 from itertools import combinations
 
@@ -14,7 +15,7 @@ from matplotlib.transforms import Bbox
 
 from bloodcell_lib import cards, dataset, metrics, models, plots
 from bloodcell_lib.images import DatasetError
-from bloodcell_lib.protocols import Protocol
+from bloodcell_lib.protocols import Protocol, written
 from bloodcell_lib.records import Record
 
 IMAGE = ["path", "photo", "label"]
@@ -50,10 +51,17 @@ def missing(found: list[Record]) -> str:
 
 
 def command(record: Record, notebooks: list[str], **changed) -> str:
-    """Return the command that runs notebooks by the recipe and seed of a record, some values of the recipe replaced."""
-    label = replace(Protocol(**record.settings), **changed).label
-    recipe = re.sub(r"-(\w+)=", lambda knob: f" --{knob[1].replace('_', '-')} ", label)
-    return f"bloodcell run {' '.join(notebooks)} --protocol {recipe} --seed {record.seed}"
+    """Return the command that runs notebooks by the recipe and seed of a record, some values of the recipe replaced.
+
+    Where a set lies is in no record: DATA stands for it, or archive.zip for the archive.
+    """
+    recipe = replace(Protocol(**record.settings), **changed)
+    own = {knob: getattr(recipe, knob) for knob in re.findall(r"-(\w+)=", recipe.label)}
+    values = [written(value) if isinstance(value, tuple) else value for value in own.values()]
+    knobs = (f" --{knob.replace('_', '-')} {value}" for knob, value in zip(own, values, strict=True))
+    known = {cards.ARCHIVE.name: "archive.zip", cards.SAMPLE.name: cards.SAMPLE.name}
+    where = f"--data {known.get(record.dataset['name'], 'DATA')} --out {shlex.quote(str(record.folder))}"
+    return f"bloodcell run {' '.join(notebooks)} --protocol {recipe.name}{''.join(knobs)} --seed {record.seed} {where}"
 
 
 def seeds(found: list[Record], every: list[Record]) -> list[Record]:

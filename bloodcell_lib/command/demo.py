@@ -217,7 +217,7 @@ def page(found: dict[str, Path], left_out: str, data: str | None, drawn: dict[st
                 answers = ask(about, Path(file))
                 row = answers.table.iloc[0]
                 message = said(predict.unusual(about, answers.table), "alert")
-                answer = gr.update(value={label: row[label] for label in about.classes}, visible=True)
+                answer = gr.update(value={label: row[predict.column(label)] for label in about.classes}, visible=True)
                 evidence, nearest = looked_at(about, answers), PENDING
                 last["query"] = answers.pixels
         except ValueError as error:

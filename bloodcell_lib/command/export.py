@@ -13,6 +13,7 @@ import numpy as np
 from bloodcell_lib import cards, dataset, files, records
 from bloodcell_lib.backend import keras
 from bloodcell_lib.command import modelcard
+from bloodcell_lib.command.watch import brief
 from bloodcell_lib.dataset import Part
 from bloodcell_lib.models import saved
 from bloodcell_lib.records import Record
@@ -163,7 +164,7 @@ def _network(record: Record, test: Part) -> keras.Model:
     try:
         network = keras.saving.load_model(path, compile=False)
     except Exception as error:  # whatever a file raises that was cut or flipped
-        raise records.RecordError(f"{path}: not a readable network ({_brief(error)}). Run the model again.") from error
+        raise records.RecordError(f"{path}: not a readable network ({brief(error)}). Run the model again.") from error
     found = network.predict(test.images, batch_size=EVALUATION_BATCH, verbose=0)
     if not (off := np.abs(found - record.answers["probabilities"]).mean()) <= SAME:
         raise records.RecordError(
@@ -186,7 +187,7 @@ def _write(network: keras.Model, form: Format, path: Path, pixels: str) -> None:
             network.export(path, form.keras, verbose=False, input_signature=signature)
             form.mend(str(path))
     except Exception as error:  # of many kinds, by the converters
-        raise ValueError(f"{network.name} cannot be written as {form.title} ({_brief(error)}). {ELSE}") from error
+        raise ValueError(f"{network.name} cannot be written as {form.title} ({brief(error)}). {ELSE}") from error
 
 
 def _difference(network: keras.Model, form: Format, path: Path, images: np.ndarray, expected: np.ndarray) -> float:
@@ -196,13 +197,9 @@ def _difference(network: keras.Model, form: Format, path: Path, images: np.ndarr
         cuts = range(1, len(images), EVALUATION_BATCH)  # the first alone: any number of images must do
         found = np.concatenate([predict(some) for some in np.split(images, cuts)])
     except Exception as error:  # of many kinds, by what runs it
-        raise ValueError(f"{network.name} as {form.title} does not run ({_brief(error)}). {ELSE}") from error
+        raise ValueError(f"{network.name} as {form.title} does not run ({brief(error)}). {ELSE}") from error
     if not (off := float(np.abs(found - expected).max())) <= LIMIT:
         raise ValueError(
             f"{network.name} as {form.title}: a probability differs from Keras' by {off:.2g}, not {LIMIT:g}. {ELSE}"
         )
     return off
-
-
-def _brief(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"

@@ -4,6 +4,7 @@ import json
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 from nbformat import NotebookNode
 
@@ -22,21 +23,43 @@ def is_in_batch(cell: NotebookNode) -> bool:
 def find(wanted: list[str]) -> list[Path]:
     """Return the notebooks that are meant: all, or by model ("cnn"), number ("01"), name or path.
 
+    A path, which has a folder or ends in .ipynb, means that very file. Its name says which notebook it stands for.
+
     Raises:
-        ValueError: one is unknown.
+        ValueError: one is unknown or not there, or two files stand for the same.
     """
     every = sorted(files.shipped("notebooks").glob("[0-9][0-9]_*.ipynb"))
     if not wanted:
         return every
-    chosen = []
+    chosen: dict[str, Path] = {}
     for want in wanted:
-        stem = Path(want).name.removesuffix(".ipynb")
-        match = [n for n in every if stem in (n.stem, n.stem[3:], n.stem[:2])]
+        own = _own(want)
+        match = [n for n in every if (own.stem == n.stem if own else want in (n.stem, n.stem[3:], n.stem[:2]))]
         if not match:
             names = ", ".join(n.stem for n in every)
             raise ValueError(f"{want!r} is not the name of a notebook. Choose from: {names}, or give none for all.")
-        chosen += match
-    return list(dict.fromkeys(chosen))
+        for shipped in match:
+            meant = own if own and not own.samefile(shipped) else shipped
+            if (other := chosen.setdefault(meant.stem, meant)) != meant:
+                raise ValueError(f"{meant.stem} is given twice, as {other} and as {meant}. Give one of them.")
+    return list(chosen.values())
+
+
+def _own(want: str) -> Path | None:
+    """Return the file that a path means, or None for what is no path."""
+    if not os.path.dirname(want) and not want.endswith(".ipynb"):
+        return None
+    if not (path := Path(want).expanduser().absolute()).is_file():
+        raise ValueError(f"{want}: no such notebook. Correct the path, or give only the notebook's name or number.")
+    return path
+
+
+def stamp(copy: Path) -> dict[str, Any] | None:
+    """Return what a batch wrote into a copy that it executed to its end, or None."""
+    try:
+        return json.loads(copy.read_text(encoding="utf-8"))["metadata"].get("bloodcell")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # gone, or no notebook
+        return None
 
 
 def copy_notebooks(folder: str | os.PathLike, repository: str | None = None) -> list[Path]:

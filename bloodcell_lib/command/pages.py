@@ -110,11 +110,14 @@ def _put(file: Path, text: str) -> None:
 
 
 def executed(folder: Path) -> list[tuple[str, Path]]:
-    """Return the name of each notebook with its newest executed copy in a folder of runs, or with itself."""
+    """Return the name of each notebook with its newest executed copy in a folder of runs, or with itself.
+
+    A copy that was executed to its end comes before one that failed.
+    """
     found = []
     for notebook in notebooks.find([]):
         copies = sorted(folder.glob(f"{notebook.stem}-*.ipynb"), key=lambda copy: copy.stat().st_mtime)
-        found.append((notebook.name, [notebook, *copies][-1]))
+        found.append((notebook.name, [notebook, *copies, *filter(notebooks.stamp, copies)][-1]))
     return found
 
 

@@ -21,13 +21,14 @@ SHOWN = 24  # images in a figure at most
 LISTED = 50  # images listed on a terminal at most
 UNUSUAL = "unlike training"
 LISTS = ".zip", ".csv", ".tsv", ".npz"  # files that hold or name images
+OWN = "image", "class", "probability", "distance", UNUSUAL  # columns of every answer
 
 
 @dataclass(frozen=True)
 class Answers:
     """What a network says of images: one row per image in `table`, and the pixels of the first `SHOWN`.
 
-    The table has the columns image, class, probability, one per class, distance and `UNUSUAL`. `refused` says what is
+    The table has the columns `OWN`, and one per class, called as `column` says. `refused` says what is
     wrong with each image that could not be read.
     """
 
@@ -40,30 +41,40 @@ def find(wanted: Iterable[str]) -> tuple[dict[str, Callable[[], bytes]], dict[st
     """Find the images that are meant: files, folders, zips, tables, or patterns such as 'cells/*.png'.
 
     Returns:
-        How each image is read, by its place; and the paths of all other files, by what they are.
+        How each image is read, by its place, once also where it is meant twice; and the paths of all other files, by
+            what they are.
 
     Raises:
         ValueError: a name or pattern fits no file, or nothing that was found is an image.
     """
-    found: dict[str, Callable[[], bytes]] = {}
+    found: dict[Path, tuple[str, Callable[[], bytes]]] = {}
     unused: dict[str, list[str]] = {}
-    for want in wanted:
-        places = [want] if os.path.exists(os.path.expanduser(want)) else sorted(glob.glob(want, recursive=True))
+
+    def add(place: Path, read: Callable[[], bytes]) -> None:
+        found.setdefault(place.resolve(), (str(place), read))
+
+    for want in map(os.path.expanduser, wanted):
+        places = [want] if os.path.exists(want) else sorted(glob.glob(want, recursive=True))
         if not places:
             raise ValueError(f"{want}: no such file or folder, and no file fits this pattern. Check the spelling.")
         for place in map(Path, places):
-            if place.expanduser().is_file() and place.suffix.lower() not in LISTS:
-                found[str(place)] = place.expanduser().read_bytes
+            if place.is_file() and place.suffix.lower() not in LISTS:
+                add(place, place.read_bytes)
                 continue
             source = sources.open_source(place)
             for path in sorted(source.files):
                 if what := layouts.why_not_image(path):
                     unused.setdefault(what, []).append(path)
                 else:
-                    found[str(source.place(path))] = partial(source.read, path)
+                    add(source.place(path), partial(source.read, path))
     if not found:
         raise ValueError(f"no image found. Not used: {layouts.told(unused)}.")
-    return found, unused
+    return dict(found.values()), unused
+
+
+def column(label: str) -> str:
+    """Return the column of a class: its name, unless another column is called so."""
+    return f"probability of {label}" if label in OWN else label
 
 
 def ask(about: Saved, pixels: np.ndarray, names: list[str]) -> pd.DataFrame:
@@ -80,7 +91,7 @@ def ask(about: Saved, pixels: np.ndarray, names: list[str]) -> pd.DataFrame:
         "image": names,
         "class": [about.classes[n] for n in probabilities.argmax(1)],
         "probability": probabilities.max(1),
-        **dict(zip(about.classes, probabilities.T, strict=True)),
+        **dict(zip(map(column, about.classes), probabilities.T, strict=True)),
         "distance": distance,
         UNUSUAL: distance > 1,
     }

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from bloodcell_lib import files, images, metrics, plots, protocols, records
+from bloodcell_lib import cards, files, images, metrics, plots, protocols, records
 from bloodcell_lib.command import comparison, tables
 from bloodcell_lib.records import Record
 
@@ -53,7 +53,8 @@ run.
 
 ## Seeds and folds
 
-Over seeds, mean ± standard deviation: the luck of training. The brackets are the luck of the test photographs.
+Over seeds, mean ± standard deviation. On the same test images it is the luck of training; where the seed draws them,
+in folds and with a limit, it is also that of the draw. The brackets are the luck of the test photographs.
 
 {seeds}
 
@@ -150,9 +151,13 @@ def follows(record: Record, name: str, **changed: Any) -> bool:
 
 
 def with_rows(found: list[Record], name: str = "paper") -> list[tuple[Record, dict[str, float]]]:
-    """Return the runs with a protocol's recipe, each with the paper's row of its network."""
-    rows = comparison.paper()
-    return [(record, rows[record.model]) for record in found if record.model in rows and follows(record, name)]
+    """Return the runs with a protocol's recipe, each with the paper's row of its network, where it has one."""
+    return [(record, row) for record in found if follows(record, name) and (row := papers_row(record))]
+
+
+def papers_row(record: Record) -> dict[str, float] | None:
+    """Return the paper's row of a record's network, or None where the record is of other images."""
+    return comparison.paper().get(record.model) if record.dataset["name"] == cards.ARCHIVE.name else None
 
 
 def beside_paper(found: list[Record], name: str = "paper") -> pd.DataFrame:
@@ -223,22 +228,22 @@ def leak(found: list[Record]) -> pd.DataFrame:
     """Return validation less test by image, by photograph and in the paper, in points, averaged over seeds."""
     groups: dict[tuple, list[tuple]] = {}
     for one, two in by_image(found):
-        who = one.model, tables.size(one), tables.label(one, "image_size")
-        groups.setdefault((who, one.dataset["fingerprint"]), []).append((one, two))
-    return pd.DataFrame([_leaked(who, [pair for pair in runs if pair[1]] or runs) for (who, _), runs in groups.items()])
+        same = one.model, tables.size(one), tables.label(one, "image_size"), one.dataset["fingerprint"]
+        groups.setdefault(same, []).append((one, two))
+    rows = (_leaked([pair for pair in runs if pair[1]] or runs) for runs in groups.values())
+    return pd.DataFrame([tables.data(runs[0][0], found) | row for runs, row in zip(groups.values(), rows, strict=True)])
 
 
-def _leaked(who: tuple, runs: list[tuple]) -> dict:
+def _leaked(runs: list[tuple]) -> dict:
     """Return the row of a network: the means over its runs, of those by photograph if there are any."""
-    row = dict(zip(("network", "size", "protocol"), who, strict=True)) | {
-        "seeds": ", ".join(str(r.seed) for r, _ in runs)
-    }
-    differences = {}
+    first, differences = runs[0][0], {}
+    row = {"network": first.model, "size": tables.size(first), "protocol": tables.label(first, "image_size")}
+    row |= {"seeds": ", ".join(str(r.seed) for r, _ in runs)}
     for how, some in (("by image", [one for one, _ in runs]), ("by photograph", [two for _, two in runs if two])):
         means = {part: 100 * np.mean([getattr(r, part)["accuracy"] for r in some]) for part in tables.PARTS if some}
         row |= {f"{part}, {how}": f"{means[part]:.1f}" if some else "–" for part in tables.PARTS}
         differences[f"difference, {how}"] = f"{means['validation'] - means['test']:+.1f}" if some else "–"
-    paper = comparison.paper().get(who[0]) if follows(runs[0][0], "paper") else None
+    paper = papers_row(first) if follows(first, "paper") else None
     said = f"{100 * (paper['val_accuracy'] - paper['test_accuracy']):+.0f}" if paper else "–"
     return row | differences | {"difference, the paper": said}
 
@@ -287,7 +292,7 @@ def _draw_accuracy(axis: plt.Axes, height: float, record: Record) -> None:
 
     By our own protocol validation is other images than the paper's, and test the same.
     """
-    row = comparison.paper().get(record.model, {})
+    row = papers_row(record)
     for part, shift, key in (("validation", 0.14, "val_accuracy"), ("test", -0.14, "test_accuracy")):
         share, colour = getattr(record, part), plots.PART_COLOURS[part]
         comparable = follows(record, "paper") or (part == "test" and by_grouped(record))
@@ -311,7 +316,7 @@ def frames(found: list[Record]) -> pd.DataFrame:
         alike = tested, first.model, first.seed, tables.recipe(first, *free)
         groups.setdefault(alike, {"slide": [], "cell": []})[first.settings["frame"]].append(runs)
     pairs = [(tested, *pair) for (tested, *_), of in groups.items() for pair in product(of["slide"], of["cell"])]
-    return pd.DataFrame([_framed(*pair) for pair in pairs])
+    return pd.DataFrame([tables.data(slide[0], found) | _framed(name, slide, cell) for name, slide, cell in pairs])
 
 
 def _framed(tested: str, slide: list[Record], cell: list[Record]) -> dict:
@@ -368,7 +373,7 @@ def unsolved(found: list[Record]) -> pd.DataFrame:
         predicted = comparison.chosen({runs[0].name: tables.pooled(runs) for runs in sets})
         for row in comparison.hardest(predicted, classes).to_dict("records"):
             row |= {"correct": f"{100 * row['correct']:.0f}", "points": f"{100 * row['images'] / len(paths):.1f}"}
-            rows.append({"tested on": tested, "runs": len(sets), **row})
+            rows.append({"tested on": tested, **tables.data(sets[0][0], found), "runs": len(sets), **row})
     return pd.DataFrame(rows).drop(columns=["networks", "path"], errors="ignore")
 
 
@@ -418,8 +423,7 @@ def same_images(found: list[Record]) -> str:
 
 def nine(found: list[Record]) -> str:
     """Say what the paper's protocol gives for its networks, of those in the picture."""
-    rows = comparison.paper()
-    runs = [(one, rows[one.model]) for one, *_ in pictured(found) if one.model in rows and follows(one, "paper")]
+    runs = with_rows([one for one, *_ in pictured(found)])
     ours = {part: 100 * np.array([getattr(r, part)["accuracy"] for r, _ in runs]) for part in tables.PARTS}
     papers = 100 * np.mean([row["val_accuracy"] - row["test_accuracy"] for _, row in runs])
     ends = {record.model: record.test["interval95"]["accuracy"] for record, _ in runs}
@@ -435,11 +439,11 @@ def nine(found: list[Record]) -> str:
 
 def grouped(found: list[Record]) -> str:
     """Say what our own protocol gives on test for each network, seed 0, and which of the paper's rows it reaches."""
-    rows = {model: row["test_accuracy"] for model, row in comparison.paper().items()}
-    runs = {r.model: r.test["accuracy"] for r in found if r.seed == 0 and r.model in rows and by_grouped(r)}
-    reached = [model for model, accuracy in runs.items() if accuracy >= rows[model]]
+    runs = [(r, row) for r, row in with_rows(found, "grouped") if r.seed == 0 and by_grouped(r)]
+    accuracies = [100 * record.test["accuracy"] for record, _ in runs]
+    reached = [record.model for record, row in runs if record.test["accuracy"] >= row["test_accuracy"]]
     return (
-        f"By our own protocol, `grouped`, {len(runs)} networks have {100 * min(runs.values()):.1f} to "
-        f"{100 * max(runs.values()):.1f} % on test. {len(reached)} of them reach the paper's accuracy: "
+        f"By our own protocol, `grouped`, {len(runs)} networks have {min(accuracies):.1f} to "
+        f"{max(accuracies):.1f} % on test. {len(reached)} of them reach the paper's accuracy: "
         f"{', '.join(reached) or 'none'}."
     )

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import zipfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, suppress
@@ -27,7 +28,9 @@ from bloodcell_lib import codebase, dataset, files, models, records
 from bloodcell_lib.backend import keras
 from bloodcell_lib.command import notebooks, watch
 from bloodcell_lib.command.screen import Course, Screen
+from bloodcell_lib.models import saved
 from bloodcell_lib.protocols import KNOBS, Protocol
+from bloodcell_lib.records import Record
 from bloodcell_lib.training import DONE
 
 MEMORY = 4 * 2**30  # bytes that a notebook may need: InceptionV3 on 7,965 images of 75x100 takes 3.1 GiB
@@ -63,7 +66,7 @@ class Job:
     @property
     def is_trained(self) -> bool:
         """Whether its record is there, of this recipe, data, backend and code, with sound predictions and network."""
-        return bool(self.record and self.identity and records.is_done(self.record, self.identity))
+        return bool(self.record and self.identity and is_trained(self.record, self.identity))
 
     @cached_property
     def cells(self) -> int:
@@ -102,9 +105,11 @@ def plan(
         ValueError: something cannot work; also DatasetError.
     """
     chosen = notebooks.find(wanted)
+    codes = {notebook: _code(notebook) for notebook in chosen}
     for model in (n.stem[3:] for n in chosen if n.stem[3:] in models.names()):
         models.check(model, protocol.image_size, weights=protocol.weights)
     source = dataset.describe(data)
+    _check_split(chosen, source, protocol.split, seeds)
     folder = _writable(files.out_dir(out))
     own = {k.name.upper(): getattr(protocol, k.name) for k in KNOBS if f"-{k.name}=" in protocol.label}
     where = {"DATA": str(source.source.root.resolve()), "OUT": str(folder)}
@@ -114,7 +119,7 @@ def plan(
         parameters = {"PROTOCOL": protocol.name, "SEED": seed, **json.loads(json.dumps(own))}
         for notebook in chosen:
             model = notebook.stem[3:]
-            stamp = {"code": _code(notebook), "data": source.fingerprint, "parameters": parameters}
+            stamp = {"code": codes[notebook], "data": source.fingerprint, "parameters": parameters}
             output = folder / f"{files.run_name(notebook.stem, protocol.label, seed)}.ipynb"
             name = notebook.stem if len(seeds) == 1 else f"{notebook.stem}-seed{seed}"
             lesson: dict[str, Any] = {}
@@ -127,19 +132,42 @@ def plan(
     return jobs
 
 
+def _check_split(chosen: list[Path], source: dataset.Index, split: str, seeds: Sequence[int]) -> None:
+    """Refuse a split that the set does not allow, where a notebook would load the set by it."""
+    loading = {*models.names(), *["cell"] * (split != "image")}  # "cell" itself replaces "image"
+    if not loading & {notebook.stem[3:] for notebook in chosen}:
+        return
+    if wrong := next(filter(None, (dataset.why_not(source, split, seed) for seed in seeds)), ""):
+        raise ValueError(wrong)
+
+
 def is_done(job: Job) -> bool:
     """Return whether an earlier run executed this job to its end.
 
     A lesson is judged by its record: recipe, data, backend and the code of training. Any other notebook is judged by
-    its own code. Prose never counts.
+    its own code, and a lesson that is not the shipped one by both. Prose never counts.
+    """
+    stamp = notebooks.stamp(job.output)
+    if stamp is None or (job.record and not job.is_trained):
+        return False
+    if job.record and job.notebook.parent == files.shipped("notebooks"):
+        return True
+    return stamp == job.stamp and not job.reads
+
+
+def is_trained(path: Path, wanted: dict[str, Any]) -> bool:
+    """Return whether a sound record of an identity is there, with its predictions and its network.
+
+    The network is written before the record: after a kill in between, it is of another run.
     """
     try:
-        stamp = json.loads(job.output.read_text(encoding="utf-8"))["metadata"]["bloodcell"]
-    except (OSError, ValueError, KeyError):
+        record, network = Record.read(path), path.with_suffix(".keras")
+        with zipfile.ZipFile(network) as file:
+            sound = file.testzip() is None
+        its_own = saved.about(network)["record"]["history"] == record.history
+        return sound and its_own and record.identity == wanted and bool(record.answers)
+    except Exception:  # whatever a file raises that was cut or flipped
         return False
-    if job.record:
-        return job.is_trained
-    return stamp == job.stamp and not job.reads
 
 
 class Crew:
@@ -360,7 +388,10 @@ def _end(screen: Screen, outcome: Outcome, course: Course | None = None) -> Outc
 
 def _code(notebook: Path) -> str:
     """Return a digest of the code that a batch executes of a notebook."""
-    cells = nbformat.read(notebook, as_version=4).cells
+    try:
+        cells = nbformat.read(notebook, as_version=4).cells
+    except Exception as error:  # whatever a file raises that was cut, or is no notebook
+        raise ValueError(f"{notebook}: not a notebook ({watch.brief(error)}). Name another.") from error
     code = "\n".join(cell.source for cell in cells if cell.cell_type == "code" and notebooks.is_in_batch(cell))
     return hashlib.sha256(code.encode()).hexdigest()[:16]
 

@@ -26,19 +26,24 @@ def runs(found: list[Record]) -> pd.DataFrame:
 def seeds(found: list[Record]) -> pd.DataFrame:
     """Lay out how far accuracy moves with the seed: mean ± standard deviation (n - 1), in percent.
 
-    This is the luck of training. The brackets of `runs` are the luck of the test photographs; the two do not mix.
+    This is the luck of training where all seeds have the same test images, and the brackets of `runs` are the luck of
+    the test photographs. In folds and with a limit the seed draws the test images, and the two mix. It always draws
+    the validation images of a set that has none of its own.
 
     Returns:
         One row for each model, data and settings that were trained with two seeds at least.
     """
     rows = [
-        _who(r) | {"seeds": r.seed, "recipe": recipe(r)} | {p: 100 * getattr(r, p)["accuracy"] for p in PARTS}
+        _who(r)
+        | {"test images": "the same" if on_test(r) and not r.settings["limit"] else "drawn by the seed"}
+        | {"seeds": r.seed, "recipe": recipe(r)}
+        | {p: 100 * getattr(r, p)["accuracy"] for p in PARTS}
         for r in found
     ]
     if not rows:
         return pd.DataFrame()
     frame = pd.DataFrame(rows).sort_values("seeds", kind="stable")
-    groups = frame.groupby(["model", "data", "protocol", "recipe"], sort=False)
+    groups = frame.groupby(["model", "data", "protocol", "test images", "recipe"], sort=False)
     several = groups["seeds"].nunique() > 1
     table = groups["seeds"].agg(lambda column: ", ".join(map(str, column))).to_frame()
     for part in PARTS:
@@ -52,7 +57,7 @@ def folds(found: list[Record]) -> pd.DataFrame:
     Every photograph, of all or of TRAIN's, is tested once, by a network that has met neither it nor its scene.
 
     Returns:
-        One row for each set of folds that is whole.
+        One row for each set of folds that is whole: a limit leaves out photographs, so none of them is.
     """
     return pd.DataFrame([_folded(parts, pool) for pool, parts in fold_sets(found)])
 
@@ -61,7 +66,7 @@ def fold_sets(found: list[Record]) -> list[tuple[str, dict[int, Record]]]:
     """Return the sets of folds that are whole: the pool, "fold" or "train", and the records by fold."""
     sets: dict[tuple, dict[int, Record]] = {}
     for record in found:
-        if fold := splits.fold_of(record.settings["split"]):
+        if (fold := splits.fold_of(record.settings["split"])) and not record.settings["limit"]:
             pool, place, count = fold
             alike = pool, count, record.model, record.seed, recipe(record, "name", "split")
             sets.setdefault(alike, {})[place] = record
@@ -88,9 +93,15 @@ def per_class(found: list[Record]) -> pd.DataFrame:
         units = pd.Series(answers[unit + "s" if unit == "photo" else "paths"]).groupby(answers["labels"]).nunique()
         counts = " / ".join(str(units.get(number, 0)) for number in range(len(classes)))
         recipe = label(some[0], *["split"] * (name != "test"))
-        who = {"tested on": name, "model": some[0].model, "recipe": recipe, "seed": some[0].seed}
-        rows.append(who | {metrics.UNITS[unit]: counts} | dict(zip(map(str.capitalize, classes), shown, strict=True)))
+        who = {"tested on": name, "model": some[0].model} | data(some[0], found)
+        row = who | {"recipe": recipe, "seed": str(some[0].seed), metrics.UNITS[unit]: counts}
+        rows.append(row | dict(zip(map(str.capitalize, classes), shown, strict=True)))
     return pd.DataFrame(rows).fillna("–")
+
+
+def data(record: Record, found: list[Record]) -> dict[str, str]:
+    """Return the column that tells data sets apart, for a row of this record; none where all records are of one."""
+    return {"data": record.dataset["name"]} if len({r.dataset["name"] for r in found}) > 1 else {}
 
 
 def pooled(found: list[Record]) -> dict[str, np.ndarray]:

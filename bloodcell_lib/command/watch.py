@@ -59,7 +59,7 @@ class Watched:
                     for name, value in final(Record.read(record)).items():
                         client.log_metric(run.info.run_id, name, value)
         except Exception as error:  # of any kind
-            return f"mlflow has no final metrics of {self.name} ({_brief(error)}). Its record has them."
+            return f"mlflow has no final metrics of {self.name} ({brief(error)}). Its record has them."
         return ""
 
 
@@ -75,7 +75,7 @@ def check(by: Sequence[str], folder: Path) -> list[str]:
         try:
             _experiment(_client(folder), folder)
         except Exception as error:  # of any kind
-            raise ValueError(f"--watch mlflow: {_store(folder)} cannot be used ({_brief(error)}).") from error
+            raise ValueError(f"--watch mlflow: {_store(folder)} cannot be used ({brief(error)}).") from error
     shown = {"tensorboard": f"tensorboard --logdir {folder / 'tensorboard'}"}
     shown["mlflow"] = f"mlflow ui --backend-store-uri {_store(folder)}"
     return [shown[name] for name in dict.fromkeys(by)]
@@ -130,7 +130,7 @@ class Watcher(keras.callbacks.Callback):
                 do(*told)
         except Exception as error:  # of any kind
             self.failed = True
-            print(f"{self.name} stopped watching ({_brief(error)}). The training goes on.", flush=True)
+            print(f"{self.name} stopped watching ({brief(error)}). The training goes on.", flush=True)
 
 
 def tensorboard(told: Watched, epoch: int) -> keras.callbacks.TensorBoard:
@@ -196,5 +196,6 @@ def _experiment(client: Any, folder: str | Path) -> str:
     return found.experiment_id if found else client.create_experiment(EXPERIMENT, artifact_location=own)
 
 
-def _brief(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+def brief(error: Exception) -> str:
+    """Return the kind of an error, and the beginning of what it says, on one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"

@@ -3,13 +3,16 @@
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from bloodcell_lib.backend import keras
 from bloodcell_lib.protocols import Protocol
 
 Builder = Callable[..., keras.Model]
 Heads = Callable[[keras.Model], list[keras.KerasTensor]]
+WHOLE = int, np.integer
 
 
 @dataclass(frozen=True)
@@ -143,7 +146,7 @@ def card(name: str) -> Card:
     Raises:
         ValueError: no network has this name.
     """
-    if name not in _NETWORKS:
+    if not isinstance(name, str) or name not in _NETWORKS:
         raise ValueError(f"no network is named {name!r}. Choose one of: {', '.join(names())}.")
     return _NETWORKS[name].card
 
@@ -161,18 +164,26 @@ def check(name: str, image_size: tuple[int, int], num_classes: int = 4, weights:
         ValueError: the name, size, class count or weights cannot work.
     """
     about = card(name)
-    if len(image_size) != 2 or not all(isinstance(side, int) and side >= about.min_side for side in image_size):
+    if not _is_size(image_size, about.min_side):
         raise ValueError(
             f"{name} cannot take image_size={image_size!r}. Give (height, width) in whole pixels, "
             f"each at least {about.min_side}."
         )
-    if not isinstance(num_classes, int) or num_classes < 2:
+    if not isinstance(num_classes, WHOLE) or num_classes < 2:
         raise ValueError(f"num_classes={num_classes!r} cannot be used. Give a whole number, at least 2.")
     if weights not in ((None, "imagenet") if about.imagenet else (None,)):
         raise ValueError(
             f"{name} has no weights {weights!r}. "
             + ("Give None or 'imagenet'." if about.imagenet else "None are published; give None and train it.")
         )
+
+
+def _is_size(size: Any, least: int) -> bool:
+    try:
+        height, width = size
+    except (TypeError, ValueError):
+        return False
+    return all(isinstance(side, WHOLE) and side >= least for side in (height, width))
 
 
 def build(
@@ -195,7 +206,8 @@ def build(
     """
     check(name, image_size, num_classes, weights)
     about, builder, heads = _NETWORKS[name]
-    network = builder(keras.Input((*image_size, 3), name="pixels"), num_classes, weights)
+    height, width = map(int, image_size)  # Keras takes no integers of NumPy
+    network = builder(keras.Input((height, width, 3), name="pixels"), int(num_classes), weights)
     network.name = name
     if heads:  # a plain function, which Keras neither tracks nor saves
         network.auxiliary_heads = lambda: (heads(network), about.auxiliary_weight)

@@ -59,12 +59,12 @@ def find(run: str) -> Path:
     """
     given, folder = Path(run).expanduser(), files.out_dir()
     name = f"{given.name.removesuffix('.json').removesuffix('.keras')}.keras"
-    for place in (given.with_name(name), (folder / given).with_name(name)):
-        if place.is_file():
+    for place in (given, folder / given):
+        if given.name and (place := place.with_name(name)).is_file():
             return place
     made = [path.stem for path in trained(folder)]
     advice = f"Choose one of: {images.some(made)}" if made else "Train one with: bloodcell run cnn"
-    raise ValueError(f"{run}: no trained network is there, nor in {folder}. {advice}.")
+    raise ValueError(f"{run or repr(run)}: no trained network is there, nor in {folder}. {advice}.")
 
 
 def trained(folder: Path) -> list[Path]:
