@@ -230,7 +230,7 @@ def test_the_front_matter_has_the_form_that_hugging_face_reads(tmp_path):
 
 
 def test_the_card_says_what_was_measured_and_what_not(tmp_path):
-    run = record(tmp_path)
+    run = record(tmp_path, dataset=record(tmp_path).dataset | {"name": "mine"})
     _, body = parsed(modelcard.text(run, MADE, "uint8"))
     test = run.test
     assert "**Not for diagnosis.**" in body and "| `it.onnx` | 2.0e-07" in body

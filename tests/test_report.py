@@ -3,6 +3,7 @@
 import re
 import warnings
 from dataclasses import replace
+from pathlib import Path
 
 import made
 import numpy as np
@@ -105,6 +106,17 @@ def test_runs_on_other_images_do_not_stand_beside_the_paper(folder):
     assert table["difference, the paper"].tolist() == ["+16", "+7", "–", "–"]
     axes = report.draw_leak(drawn).axes
     assert not [line for axis in axes for line in axis.lines if line.get_markerfacecolor() == "white"]
+
+
+def test_a_page_of_ones_own_is_not_replaced(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    Path("README.md").write_text("Mine.")
+    assert cli.main(["table", ".", "--write"]) == 2
+    assert "README.md: is no page of results" in capsys.readouterr().err and Path("README.md").read_text() == "Mine."
+    assert not Path("leak.svg").exists()
+    Path("README.md").unlink()
+    assert cli.main(["table", ".", "--write"]) == 0
+    assert f"`bloodcell table {folder.name} --write`" in Path("README.md").read_text()
 
 
 def test_a_folder_without_records_makes_no_page(tmp_path):

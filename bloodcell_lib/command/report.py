@@ -112,15 +112,17 @@ def write(folder: Path) -> list[Path]:
     """Write README.md and leak.svg into a folder of records, and return their paths.
 
     Raises:
-        RecordError: a record is not sound, or there is none.
+        RecordError: there is no record, or another README.md than a page of results.
     """
-    found = records.read_all(folder)
+    found, readme = records.read_all(folder), folder / "README.md"
     if not found:
         raise records.RecordError(f"{folder}: no record to make a page of.")
+    if readme.exists() and not readme.read_text(encoding="utf-8", errors="replace").startswith(PAGE.split("{")[0]):
+        raise records.RecordError(f"{readme}: is no page of results, so it is not replaced. Move it.")
     picture = save_leak(found, folder)
-    with files.replacing(folder / "README.md") as part:
+    with files.replacing(readme) as part:
         part.write_text(page(found, folder), encoding="utf-8")
-    return [folder / "README.md", picture]
+    return [readme, picture]
 
 
 def save_leak(found: list[Record], folder: Path) -> Path:
@@ -141,7 +143,7 @@ def page(found: list[Record], folder: Path) -> str:
     shown = {name: tables.text(make(found)) or "*Not measured yet.*" for name, make in made.items()}
     machines = "; ".join(f"{count} on {device}" for device, count in Counter(r.device for r in found).items())
     shown["misses"] = misses(found) or "*None.*"
-    return PAGE.format(**shown, folder=folder.name, machines=f"Runs by machine: {machines}.")
+    return PAGE.format(**shown, folder=folder.resolve().name, machines=f"Runs by machine: {machines}.")
 
 
 def follows(record: Record, name: str, **changed: Any) -> bool:
