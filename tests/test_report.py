@@ -73,8 +73,8 @@ def test_what_our_protocol_gives_is_said_of_seed_0_beside_the_papers_row(folder)
         made.record(folder, model, protocol=GROUPED, seed=seed, wrong=wrong).write()
     made.record(folder, "xception", protocol=replace(GROUPED, epochs=2)).write()
     assert report.grouped(records.read_all(folder)) == (
-        "By our own protocol, `grouped`, 2 networks have 70.0 to 95.0 % on test. "
-        "1 of them reach the paper's accuracy: cnn."
+        "By our own protocol, `grouped`, 2 networks have 70.0 to 95.0 % on test with seed 0. "
+        "1 of them reach the paper's accuracy: cnn. Mean ± SD over the seeds 0, 1: cnn 72.5 ± 31.8."
     )
 
 
@@ -84,6 +84,13 @@ def test_what_the_papers_protocol_gives_is_said_of_seed_0_and_one_size(folder):
         "By the paper's protocol 2 networks have 90.0 to 90.0 % on validation and 80.0 to 90.0 % on test. "
         "Validation minus test is +5.0 points on average, and +11.5 in the paper. The paper's test accuracy is inside "
         "our interval for 2 of them: cnn, xception."
+    )
+
+
+def test_what_a_division_by_photograph_gives_is_said_of_the_networks_that_have_it(folder):
+    made.record(folder, "xception", protocol=PHOTO, validation=8, wrong=10).write()
+    assert report.by_photograph(records.read_all(folder)) == (
+        "With TRAIN divided by photograph, validation minus test is -2.5 points on average (cnn, xception)."
     )
 
 
@@ -291,15 +298,20 @@ def test_photographs_that_every_run_has_wrong_are_named_with_what_they_cost(tmp_
     guesses = made.record(tmp_path, "xception", wrong=30)
     (row,) = report.unsolved([*runs, guesses]).to_dict("records")
     assert row == {
-        "tested on": "test", "runs": 2, "photograph": "p0", "true class": "Eosinophil",
+        "tested on": "test", "right in": "0 of 2 runs", "photograph": "p0", "true class": "Eosinophil",
         "most predicted": "Lymphocyte", "images": 2, "correct": "0", "points": "5.0",
     }  # fmt: skip
     others = folds(tmp_path, CELL, wrong=4), folds(tmp_path, SLIDE, wrong=8)
     table = report.unsolved([*runs, *others[0], *others[1]])  # of folds by other runs than of test
     assert list(table["tested on"]) == ["test"] + ["3 folds of TRAIN"] * 2
     assert list(table["photograph"]) == ["p0", "p0", "p1"]
+    many = [made.record(tmp_path, wrong=5, seed=20 + seed) for seed in range(18)]
+    solved = [made.record(tmp_path, wrong=0, seed=40 + seed) for seed in range(3)]
+    assert set(report.unsolved([*many, *solved[:2]])["right in"]) == {"2 of 20 runs"}
+    assert report.unsolved([*many, *solved]).empty
     few = replace(runs[0], seed=9, arrays={name: values[4:] for name, values in runs[0].answers.items()})
-    assert list(report.unsolved([*runs, few])["runs"]) == [2]  # tested on other images, and right on all
+    (row,) = report.unsolved([*runs, few]).to_dict("records")
+    assert row["right in"] == "0 of 2 runs"  # the third was tested on other images, and is right on all
     ends = runs[0].test | {"interval95": runs[0].test["interval95"] | {"unit": "image"}}
     unknown = [replace(run, test=ends) for run in runs]
     for none in ([], runs[:1], [guesses, guesses], unknown):
@@ -309,7 +321,8 @@ def test_photographs_that_every_run_has_wrong_are_named_with_what_they_cost(tmp_
 def test_the_page_has_both(folder):
     page = report.page(records.read_all(folder), folder)
     section = page.split("## Class by class")[1]
-    assert len(cells(section.split("##")[0])) == 2 + 5 and "| p0 " in section.split("## What no network gets right")[1]
+    hardly_any = section.split("## What hardly any network gets right")[1]
+    assert len(cells(section.split("##")[0])) == 2 + 5 and "| p0 " in hardly_any
 
 
 def test_the_paired_interval_holds_the_true_difference():
