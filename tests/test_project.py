@@ -301,8 +301,8 @@ def test_what_doubtful_labels_cost_follows_from_the_records():
     assert f"{len(train)} of TRAIN's 277 photographs are wrong in every run, {share:.1f} points" in text
     test = table[table["tested on"] == "test"]
     assert set(test.index) == {f"BloodImage_{photo}" for photo in ("00068", "00082", "00093", "00110")}
-    (right,) = test["right in"].unique()
-    assert f"four photographs are each right in {right}: 110" in text
+    most = max(test["right in"])  # such as "2 of 24 runs"
+    assert f"four photographs are each right in at most {most}: 110" in text
     lost = 100 * test["images"].sum() / 2487
     assert f"are {lost:.1f} points, so a run that has all their copies wrong has {100 - lost:.1f} % at most" in text
     ours = [record for record in found if report.follows(record, "grouped") and record.model in ("cnn", "squeezenet")]
