@@ -67,8 +67,8 @@ class Dataset:
     `simple` is TEST_SIMPLE, the photographs behind TEST as they were taken, or None if there is none.
     `fingerprint` is a hash of every file's name and content, and of what the set's own tables and groups say of its
     photographs: a zip and its unpacked folder share it. `card` is that of a known set, or None; `seed` that of the
-    split, and `limit` and `frame` those of `load`; seed and frame are None for a set made by hand.
-    `notes` are sentences on what a reader must know: files not used, copies, classes that a part lacks.
+    split, and `limit` and `frame` those of `load`; seed and frame are None for a set made by hand. `notes` are
+    sentences on what a reader must know: files not used, copies, classes that a part lacks.
     """
 
     train: Part
@@ -115,7 +115,8 @@ class Index:
         """Images that are the same file, byte for byte; each list has two at least."""
         alike, same = Counter((entry.size, entry.crc) for entry in self.entries), defaultdict(list)
         for entry in (entry for entry in self.entries if alike[entry.size, entry.crc] > 1):  # of many, some by chance
-            same[self.source.read(entry.path)].append(entry)
+            with suppress(DatasetError):  # a damaged file is no copy, and is named where it is decoded
+                same[hashlib.sha256(self.source.read(entry.path)).digest()].append(entry)
         return [found for found in same.values() if len(found) > 1]
 
     @property

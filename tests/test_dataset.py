@@ -13,6 +13,7 @@ import sys
 import time
 import zipfile
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -593,8 +594,12 @@ def test_files_with_one_checksum_that_differ_are_no_copies(tmp_path, monkeypatch
     monkeypatch.setattr(dataset.zlib, "crc32", lambda data: 7)
     assert not dataset.describe(folder).copies
     shutil.copy(folder / "TRAIN/MONOCYTE/cell 0.bmp", folder / "TRAIN/MONOCYTE/again.bmp")
-    ((one, other),) = dataset.describe(folder).copies
+    index = dataset.describe(folder)
+    ((one, other),) = index.copies
     assert {one.path, other.path} == {"TRAIN/MONOCYTE/cell 0.bmp", "TRAIN/MONOCYTE/again.bmp"}
+    (folder / one.path).unlink()  # a file that cannot be read is no copy, and `check` names it
+    assert not replace(index).copies
+    assert any(one.path in wrong for wrong in dataset.check(index))
 
 
 def test_two_photographs_for_one_image_are_refused(own_folder):

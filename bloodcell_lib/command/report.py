@@ -233,8 +233,8 @@ def leak(found: list[Record]) -> pd.DataFrame:
     for one, two in by_image(found):
         same = one.model, tables.size(one), tables.label(one, "image_size"), one.dataset["fingerprint"]
         groups.setdefault(same, []).append((one, two))
-    rows = (_leaked([pair for pair in runs if pair[1]] or runs) for runs in groups.values())
-    return pd.DataFrame([tables.data(runs[0][0], found) | row for runs, row in zip(groups.values(), rows, strict=True)])
+    rows = ([pair for pair in runs if pair[1]] or runs for runs in groups.values())
+    return pd.DataFrame([tables.data(runs[0][0], found) | _leaked(runs) for runs in rows])
 
 
 def _leaked(runs: list[tuple]) -> dict:
