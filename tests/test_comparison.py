@@ -351,6 +351,12 @@ def test_pairs(found):
     assert sorted(texts(comparison.pair_figure(tests).axes[0])) == sorted(shown) and stars[1] == "*"
 
 
+def test_a_difference_that_rounds_to_nothing_has_no_minus(found):
+    tests = comparison.pairwise(comparison.predictions(found[:2])).assign(difference=0.003)
+    (shown,) = texts(comparison.pair_figure(tests).axes[0])
+    assert shown.startswith("+0")
+
+
 def test_two_networks_are_one_pair(found):
     tests = comparison.pairwise(comparison.predictions(found[:2]))
     assert len(texts(comparison.pair_figure(tests).axes[0])) == 1

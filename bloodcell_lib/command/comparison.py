@@ -411,7 +411,7 @@ def pair_figure(tests: pd.DataFrame) -> plt.Figure:
     """
     names = list(dict.fromkeys([*tests["a"], *tests["b"]]))
     tests = tests.assign(points=0 - 100 * tests["difference"], star=np.where(tests["p_holm"] < 0.05, "*", ""))
-    notes = [f"{test.points:+.0f}{test.star}\n({100 * test.differing:.0f})" for test in tests.itertuples()]
+    notes = [f"{test.points:+z.0f}{test.star}\n({100 * test.differing:.0f})" for test in tests.itertuples()]
     squares = tests.assign(note=notes).pivot(index="b", columns="a").reindex(index=names[1:])
     table, notes = (squares[what][names[:-1]] for what in ("points", "note"))
     figure, axis = plt.subplots(figsize=(3 + 0.75 * len(names), 2 + 0.5 * len(names)), layout="constrained")
