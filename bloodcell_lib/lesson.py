@@ -172,9 +172,9 @@ def result(record: Record) -> None:
     )
     _say(
         f"{title}: **test accuracy {accuracy} [{low}, {high}]**, after epoch {record.best_epoch} of "
-        f"{len(record.history['loss'])}.\n\nThe brackets give a 95 % confidence interval for this trained "
-        f"network's accuracy on all {metrics.UNITS[ends['unit']]} of this kind, estimated from the {ends['units']} that "
-        f"were tested. {COUNTED[ends['unit']]}{tried if covered else ''}{_on_train(record)}"
+        f"{len(record.history['loss'])}.\n\nThe brackets give a 95 % confidence interval for this trained network's "
+        f"accuracy on all {metrics.UNITS[ends['unit']]} of this kind, estimated from the {ends['units']} that were "
+        f"tested. {COUNTED[ends['unit']]}{tried if covered else ''}{_on_train(record)}"
     )
     if metrics.guessing(record.test):
         found = metrics.format_interval(record.test["macro"]["recall"], ends["macro"]["recall"])

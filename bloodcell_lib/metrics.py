@@ -124,7 +124,7 @@ def intraclass_correlation(counts: np.ndarray, true: np.ndarray) -> np.ndarray:
     return np.clip(1 - _ratio(within, (among > 0) * (among + PRIOR), np.nan), 0, 1)
 
 
-def matrices(counts: np.ndarray, true: np.ndarray, draws: int = 2000, seed: int = 0) -> np.ndarray:
+def matrices(counts: np.ndarray, true: np.ndarray, draws: int = 2000, seed: int = 0, units: int = 0) -> np.ndarray:
     """Draw confusion matrices that other photographs of the same classes could have given.
 
     A class of N images is worth N / (design effect) independent answers, and (n - 1) / n of that, because the
@@ -137,6 +137,7 @@ def matrices(counts: np.ndarray, true: np.ndarray, draws: int = 2000, seed: int 
         counts, true: from `by_photograph`.
         draws: how many matrices.
         seed: of the draws.
+        units: how many are independent, where patients have cells of several classes; 0 stands for all of `counts`.
 
     Returns:
         Matrices (draws, classes, classes), rows true; each row adds up to the number of images of its class.
@@ -146,7 +147,7 @@ def matrices(counts: np.ndarray, true: np.ndarray, draws: int = 2000, seed: int 
     images = matrix.sum(1)
     alike = np.nan_to_num(intraclass_correlation(counts, true), nan=1)
     inflated = np.bincount(true, size * (1 + (size - 1) * alike[true]), classes)
-    worth = _ratio(images**2, inflated) * _ratio(photos - 1, photos)
+    worth = _ratio(images**2, inflated) * _ratio(photos - 1, photos) * (units or len(true)) / len(true)
     prior = np.where(np.eye(classes, dtype=bool), PRIOR, PRIOR / (classes - 1))
     answers = matrix * _ratio(worth, images)[:, None] + prior
     drawn = np.random.default_rng(seed).standard_gamma(answers, (draws, classes, classes))
@@ -163,23 +164,22 @@ def per_photo_accuracy(counts: np.ndarray, true: np.ndarray) -> float:
     return float(np.mean(counts[np.arange(len(true)), true] / counts.sum(1)))
 
 
-def intervals(counts: np.ndarray, true: np.ndarray, level: float = 0.95, draws: int = 2000, seed: int = 0) -> dict:
-    """Return an interval for every metric that follows from the confusion matrix.
+def intervals(counts: np.ndarray, true: np.ndarray, draws: int = 2000, seed: int = 0, units: int = 0) -> dict:
+    """Return a 95 % interval for every metric that follows from the confusion matrix.
 
     Args:
         counts, true: from `by_photograph`.
-        level: nominal coverage.
-        draws, seed: as for `matrices`.
+        draws, seed, units: as for `matrices`.
 
     Returns:
         accuracy and per_photo: lower and upper end (2,); per_class: by name (classes, 2); macro: by name (2,). An
         interval contains its metric. Where a metric is not defined, its ends are NaN.
     """
-    matrix, drawn = pooled(counts, true), matrices(counts, true, draws, seed)
+    matrix, drawn = pooled(counts, true), matrices(counts, true, draws, seed, units)
     at, over = per_class(matrix), per_class(drawn)
 
     def ends(figure, drawn):
-        low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
+        low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
         # Rounding may pass 1 by a hair. A NaN stays one.
         return np.stack([np.minimum(low, figure), np.maximum(high, figure)], axis=-1).clip(0, 1)
 
@@ -231,7 +231,7 @@ def summary(labels: np.ndarray, probabilities: np.ndarray, clusters: np.ndarray,
         loss, brier, calibration_error, accuracy, confusion, per_class, macro, per_photo and interval95, ready for JSON;
         None stands for a metric, and for an interval, that is not defined.
     """
-    matrix = confusion(labels, probabilities)
+    matrix, units = confusion(labels, probabilities), len(np.unique(clusters))
     counts, true = by_photograph(labels, probabilities.argmax(1), clusters, len(matrix))
     found = loss_and_accuracy(labels, probabilities) | {
         "brier": brier(labels, probabilities),
@@ -241,11 +241,11 @@ def summary(labels: np.ndarray, probabilities: np.ndarray, clusters: np.ndarray,
         "macro": macro(matrix),
         "per_photo": {"accuracy": per_photo_accuracy(counts, true), "count": np.bincount(true, minlength=len(matrix))},
         "interval95": {
-            **intervals(counts, true),
+            **intervals(counts, true, units=units),
             "unit": unit,
-            "units": len(np.unique(clusters)),
+            "units": units,
             "method": METHOD,
-            "coverage": COVERAGE if unit == "photo" else None,
+            "coverage": COVERAGE if unit == "photo" and units == len(true) else None,
         },
     }
     return json.loads(json.dumps(found, default=_plain))

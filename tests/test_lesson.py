@@ -163,7 +163,9 @@ def test_an_interval_says_what_it_counts(finished, shown):
     for unit, coverage in (("photo", [0.9, 0.97]), ("image", None)):
         ends = record.test["interval95"] | {"unit": unit, "coverage": coverage}
         lesson.result(replace(record, test=record.test | {"interval95": ends}))
-    assert "on all photographs of" in shown[0] and "photographs are counted" in shown[0] and "90.0 % to 97.0 %" in shown[0]
+    assert (
+        "on all photographs of" in shown[0] and "photographs are counted" in shown[0] and "90.0 % to 97.0 %" in shown[0]
+    )
     assert "on all images of" in shown[1] and "counted one by one" in shown[1] and "simulations" not in shown[1]
 
 

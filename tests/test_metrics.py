@@ -151,6 +151,21 @@ def test_copies_that_agree_count_as_one():
     assert np.diff(copied["accuracy"]) > 3.5 * np.diff(alone["accuracy"])
 
 
+def test_a_patient_with_cells_of_several_classes_counts_once():
+    """The interval of 20 patients, each right or wrong about all its cells, is that of one image of each."""
+    rng = np.random.default_rng(0)
+    right = rng.random(20) < 0.7
+    labels, patients = np.tile(np.repeat([0, 1], 6), 20), np.repeat(np.arange(20), 12)
+    answers = np.where(np.repeat(right, 12), labels, 1 - labels)
+    found = metrics.summary(labels, np.eye(2)[answers], patients, "photo")["interval95"]
+    assert found["units"] == 20 and found["coverage"] is None
+    each = metrics.intervals(*metrics.by_photograph(labels, answers, patients, 2))  # as if they were 40
+    assert np.diff(found["accuracy"]) > 1.25 * np.diff(each["accuracy"])
+    one = metrics.summary(np.arange(20) % 2, np.eye(2)[np.where(right, np.arange(20) % 2, 1 - np.arange(20) % 2)],
+                          np.arange(20), "photo")["interval95"]  # fmt: skip
+    assert np.diff(found["accuracy"]) == pytest.approx(np.diff(one["accuracy"]), rel=0.15)
+
+
 def test_one_photograph_tells_nothing_of_its_class():
     labels = np.repeat([0, 1, 2, 3], 50)
     found = metrics.intervals(*metrics.by_photograph(labels, np.where(labels < 3, labels, 0), labels, 4))

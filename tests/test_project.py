@@ -22,7 +22,7 @@ from packaging.version import Version
 
 import bloodcell_lib
 from bloodcell_lib import backend, metrics, models, records
-from bloodcell_lib.command import report
+from bloodcell_lib.command import comparison, report
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -276,8 +276,21 @@ def test_the_trials_of_recipes_follow_from_their_predictions():
         found = metrics.summary(labels, answers, photos.to_numpy(), "photo")
         (row,) = (line for line in text.splitlines() if line.startswith(f"| {trial} |"))
         assert metrics.format_interval(found["accuracy"], found["interval95"]["accuracy"]) in row
-        if trial in ("whole image", "window", "window, stain", "all"):
-            assert f"| {100 * found['per_class']['recall'][2]:.1f} |" in row and len(of) == 277
+        if len(of) == 277:  # of all photographs
+            assert f"| {100 * found['per_class']['recall'][2]:.1f} |" in row
+
+
+def test_the_differences_of_later_trials_follow_from_their_predictions():
+    table, text = pd.read_csv(RESULTS / "screening.csv"), (RESULTS / "RECIPE.md").read_text()
+    table["right"] = [of[of["class"]] for of in table.to_dict("records")]
+    right = table.pivot(index="photograph", columns="trial", values="right")
+    images = table[table.trial == "grouped, 48x48"][table.columns[3:7]].sum().sum()
+    rows = [row.strip("| ").split(" | ") for row in text.split("## Tried after the freeze")[1].splitlines()]
+    rows = [row for row in rows if len(row) == 6 and row[4].startswith(("+", "-", "0"))]
+    assert len(rows) >= 4
+    for trial, _, _, _, difference, p in rows:
+        apart = (right[trial] - right["grouped, 48x48"]).to_numpy(int)
+        assert difference == f"{100 * apart.sum() / images:+.1f}" and p == f"{comparison.sign_flip(apart):.2g}", trial
 
 
 def test_what_the_recipe_reached_follows_from_the_records():

@@ -74,6 +74,14 @@ def test_folds_with_a_limit_are_no_whole_set(tmp_path):
         assert len(tables.folds(found)) == whole
 
 
+def test_folds_that_are_missing_are_told(tmp_path):
+    found = [record(tmp_path, protocol=protocols.get(f"fold:{k}/3")) for k in (1, 3)]
+    told = "Not put together, for folds are missing: cnn, seed 0, 2 of 3 folds of all."
+    assert tables.incomplete(found) == told and tables.everything(found).endswith(told)
+    found.append(record(tmp_path, protocol=protocols.get("fold:2/3")))
+    assert tables.incomplete(found) == "" and len(tables.folds(found)) == 1
+
+
 def test_tables_tell_data_sets_apart_where_there_are_several(tmp_path):
     one = record(tmp_path)
     other = record(tmp_path, dataset=one.dataset | {"name": "mine", "fingerprint": "1"})

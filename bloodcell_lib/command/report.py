@@ -1,5 +1,6 @@
 """The page of measured results: README.md and a figure beside the records, made from them alone."""
 
+import re
 from collections import Counter
 from functools import partial
 from itertools import product
@@ -16,14 +17,15 @@ from bloodcell_lib.command import comparison, tables
 from bloodcell_lib.records import Record
 
 GROUPED = records.settings(protocols.get("grouped"))
-PANELS = ("the paper's protocol, by image", "the same, by photograph", "our protocol, by photograph")
+PANELS = ("the same, by photograph", "our protocol, by photograph")  # behind the one by image
 TABLE1 = ("accuracy", "val_accuracy", "test_accuracy")
 PAGE = """# Measured results
 
 This page is made from the records in this folder by `bloodcell table {folder} --write`. Each record is a JSON file with
 the recipe, the data, the code and every metric of a run; the predictions beside it give every metric again without
 training. Accuracies are in percent. Unless a column says *last*, they are those of the epoch that was best on
-validation. Brackets hold 95 % intervals over photographs or images (the unit).
+validation. Brackets hold 95 % intervals over photographs or images (the unit). *Unseen* is test without the photographs
+whose cell or field training or validation shows too, in another photograph.
 
 ## Beside the paper
 
@@ -49,12 +51,15 @@ run.
 
 {leak}
 
+{mixed}
+
 ![Validation and test accuracy by image and by photograph, with the paper's](leak.svg)
 
 ## Seeds and folds
 
-Over seeds, mean ± standard deviation. On the same test images it is the luck of training; where the seed draws them,
-in folds and with a limit, it is also that of the draw. The brackets are the luck of the test photographs.
+Over seeds, mean ± standard deviation. On the same test images it is the luck of training, and of which photographs the
+seed takes for validation; where it draws the test images too, in folds and with a limit, it is also that of this draw.
+The brackets are the luck of the test photographs.
 
 {seeds}
 
@@ -63,13 +68,16 @@ network that was trained on neither it nor another photograph of the same scene.
 
 {folds}
 
+{incomplete}
+
 ## The whole image, or the cell
 
 The same network, recipe and seed on the whole image and on a window around the white cell, which is found by its stain,
 without a label. The first number is that of the whole image, the second that of the window. A pair is equal in pixels,
 and so nearly in cost; or in detail, pixels per micrometre, and then the window has 22 % of the pixels; or in neither.
 The difference is window minus whole image, in points, with its 95 % interval; it and p are paired, with photographs as
-units. The window also leaves out most of the black corners of turned copies, so the two inputs differ in more than the
+units. They are of the networks that were trained, one seed, and p is not corrected for the number of rows. The window
+also leaves out most of the black corners of turned copies, so the two inputs differ in more than the
 place of the cell. *Train, last* is the mean over folds: where it is low, the network has not learned its images in so
 many epochs, and the difference says how fast it learns, not what it could reach.
 
@@ -77,8 +85,8 @@ many epochs, and the difference says how fast it learns, not what it could reach
 
 ## Ensembles
 
-On each test image the mean of the members' probabilities decides. An ensemble of folds has no member that met the
-photograph or its scene.
+On each test image the mean of the members' probabilities decides, so a network with three seeds has three votes. An
+ensemble of folds has no member that met the photograph or its scene.
 
 {ensembles}
 
@@ -120,10 +128,10 @@ def write(folder: Path) -> list[Path]:
         raise records.RecordError(f"{folder}: no record to make a page of.")
     if readme.exists() and not readme.read_text(encoding="utf-8", errors="replace").startswith(PAGE.split("{")[0]):
         raise records.RecordError(f"{readme}: is no page of results, so it is not replaced. Move it.")
-    picture = save_leak(found, folder)
+    text = page(found, folder)  # before anything is replaced: a record may lack its predictions
     with files.replacing(readme) as part:
-        part.write_text(page(found, folder), encoding="utf-8")
-    return [readme, picture]
+        part.write_text(text, encoding="utf-8")
+    return [readme, save_leak(found, folder)]
 
 
 def save_leak(found: list[Record], folder: Path) -> Path:
@@ -144,7 +152,9 @@ def page(found: list[Record], folder: Path) -> str:
     shown = {name: tables.text(make(found)) or "*Not measured yet.*" for name, make in made.items()}
     machines = "; ".join(f"{count} on {device}" for device, count in Counter(r.device for r in found).items())
     shown["misses"] = misses(found) or "*None.*"
-    return PAGE.format(**shown, folder=folder.resolve().name, machines=f"Runs by machine: {machines}.")
+    shown |= {"mixed": mixed(found), "incomplete": tables.incomplete(found)}
+    text = PAGE.format(**shown, folder=folder.resolve().name, machines=f"Runs by machine: {machines}.")
+    return re.sub(r"\n{3,}", "\n\n", text)
 
 
 def follows(record: Record, name: str, **changed: Any) -> bool:
@@ -170,6 +180,7 @@ def beside_paper(found: list[Record], name: str = "paper") -> pd.DataFrame:
         "paper: train / validation / test": " / ".join(f"{100 * row[key]:.0f}" for key in TABLE1),
         "train, last": f"{100 * record.history['accuracy'][-1]:.1f}",
         "validation": tables.with_interval(record.validation), "test": tables.with_interval(record.test),
+        "test, unseen": f"{100 * record.test_unseen['accuracy']:.1f}" if record.test_unseen else "–",
         "best epoch": record.best_epoch,
     } for record, row in with_rows(found, name)])  # fmt: skip
 
@@ -180,9 +191,8 @@ def misses(found: list[Record]) -> str:
     for record, row in with_rows(found):
         least, (_, high) = row["test_accuracy"], record.test["interval95"]["accuracy"]
         if record.test["accuracy"] < least:
-            verdict = (
-                "inside the interval, so these photographs do not tell the two apart" if least <= high else "above"
-            )
+            unknown = "inside the interval; without the paper's predictions no paired test can tell more"
+            verdict = unknown if least <= high else "above"
             same = [r for r in found if r.dataset["fingerprint"] == record.dataset["fingerprint"] and tables.on_test(r)]
             reached = [r for r in same if r.model == record.model and r.test["accuracy"] >= least]
             by = "; ".join(f"`{r.protocol}`, seed {r.seed}, {100 * r.test['accuracy']:.1f}" for r in reached)
@@ -251,6 +261,13 @@ def _leaked(runs: list[tuple]) -> dict:
     return row | differences | {"difference, the paper": said}
 
 
+def mixed(found: list[Record]) -> str:
+    """Say which pairs and sets that stand in one row differ in the code of training or in the backend, too."""
+    sets = [[one, two] for one, two in by_image(found) if two] + [[*of.values()] for _, of in tables.fold_sets(found)]
+    named = {of[0].model: of for of in sets if len({(record.code, record.backend) for record in of}) > 1}
+    return f"Trained by two versions of the code, or on two backends: the runs of {', '.join(named)}." if named else ""
+
+
 def pictured(found: list[Record]) -> list[tuple[Record, Record | None, Record | None]]:
     """Return each network's run by image, the same by photograph and, of that seed, by our own protocol; or None.
 
@@ -269,7 +286,9 @@ def draw_leak(found: list[Record]) -> plt.Figure:
     shown = pictured(found)
     size = 9, 1.5 + 0.4 * max(len(shown), 1)
     figure, axes = plt.subplots(1, 3, figsize=size, sharex=True, sharey=True, layout="constrained")
-    for panel, (axis, title) in enumerate(zip(axes, PANELS, strict=True)):
+    first = shown[0][0] if shown else None
+    papers = "the paper's protocol" if not first or follows(first, "paper") else tables.label(first, "image_size")
+    for panel, (axis, title) in enumerate(zip(axes, (f"{papers}, by image", *PANELS), strict=True)):
         for height, runs in zip(range(len(shown), 0, -1), shown, strict=True):
             if record := runs[panel]:
                 _draw_accuracy(axis, height, record)
@@ -304,7 +323,7 @@ def _draw_accuracy(axis: plt.Axes, height: float, record: Record) -> None:
         axis.plot(100 * share["accuracy"], height + shift, "o", color=colour, label=part)
         if row and comparable:
             style = {"color": colour, "markerfacecolor": "white", "label": f"{part}, the paper"}
-            axis.plot(100 * row[key], height + shift, "o", **style)
+            axis.plot(100 * row[key], height + shift, "o", markersize=9, zorder=1.5, **style)  # around ours, if equal
 
 
 def frames(found: list[Record]) -> pd.DataFrame:
@@ -392,6 +411,7 @@ def paired_interval(a: pd.Series, b: pd.Series, photos: pd.Series) -> tuple[floa
     """Return the 95 % interval of the accuracy of a minus that of b on the same images, photographs as units.
 
     The difference is a ratio of two sums over photographs: of what a gains, and of copies.
+    One photograph of mean size is added that gains or loses all, so that few that differ do not give a width near 0.
     Source: Cochran 1977, Sampling Techniques, chapter 6; Student's t for as many photographs.
 
     Args:
@@ -402,8 +422,9 @@ def paired_interval(a: pd.Series, b: pd.Series, photos: pd.Series) -> tuple[floa
     count, total = len(gains), len(photos)
     difference = gains["sum"].sum() / total
     rest = gains["sum"] - difference * gains["size"]
-    half = stats.t.ppf(0.975, count - 1) * np.sqrt(count / (count - 1) * (rest**2).sum()) / total
-    return difference - half, difference + half
+    free = max(count - 1, 1)
+    half = stats.t.ppf(0.975, free) * np.sqrt(count / free * ((rest**2).sum() + (total / count) ** 2)) / total
+    return max(difference - half, -1.0), min(difference + half, 1.0)
 
 
 def same_images(found: list[Record]) -> str:
@@ -420,8 +441,9 @@ def same_images(found: list[Record]) -> str:
     (test,) = comparison.compare(dict(zip("ab", correct, strict=True)), photos)
     met, new = (f"{100 * values.mean():.1f} %" for values in correct)
     return (
-        f"{len(paths)} images are in both validation sets. The network trained on copies of their photographs "
-        f"classifies {met} of them correctly, the other one {new} (p = {test['p']:.1g}, by photograph)."
+        f"{len(paths)} images of {len(set(photos))} photographs are in both validation sets. The network trained on "
+        f"copies of their photographs classifies {met} of them correctly, the other one {new} (p = {test['p']:.1g}, by "
+        "photograph)."
     )
 
 
@@ -443,10 +465,12 @@ def nine(found: list[Record]) -> str:
 
 def by_photograph(found: list[Record]) -> str:
     """Say what validation less test is by photograph, on average over those networks of the picture that have it."""
-    runs = [two for _, two, _ in pictured(found) if two]
-    gap = 100 * np.mean([record.validation["accuracy"] - record.test["accuracy"] for record in runs])
-    names = ", ".join(record.model for record in runs)
-    return f"With TRAIN divided by photograph, validation minus test is {gap:+.1f} points on average ({names})."
+    pairs = [(one, two) for one, two, _ in pictured(found) if two]
+    gaps = 100 * np.mean([[r.validation["accuracy"] - r.test["accuracy"] for r in pair] for pair in pairs], axis=0)
+    return (
+        f"With TRAIN divided by photograph, validation minus test is {gaps[1]:+.1f} points on average "
+        f"({', '.join(two.model for _, two in pairs)}); by image, these have {gaps[0]:+.1f}."
+    )
 
 
 def grouped(found: list[Record]) -> str:
@@ -459,8 +483,11 @@ def grouped(found: list[Record]) -> str:
     over = "".join(f"{start}{', '.join(told)}." for start, told in means.items())
     accuracies = [100 * record.test["accuracy"] for record, _ in runs]
     reached = [record.model for record, row in runs if record.test["accuracy"] >= row["test_accuracy"]]
+    ends = [(record.test["interval95"]["accuracy"], row["test_accuracy"]) for record, row in runs]
+    inside = sum(low <= paper <= high for (low, high), paper in ends)
+    proof = f" It is inside the interval of {inside} of the {len(runs)}, so this is no proof." * bool(inside)
     return (
         f"By our own protocol, `grouped`, {len(runs)} networks have {min(accuracies):.1f} to "
-        f"{max(accuracies):.1f} % on test with seed 0. {len(reached)} of them reach the paper's accuracy: "
-        f"{', '.join(reached) or 'none'}.{over}"
+        f"{max(accuracies):.1f} % on test with seed 0. {len(reached)} of them are at or above the paper's accuracy: "
+        f"{', '.join(reached) or 'none'}.{proof}{over}"
     )

@@ -26,9 +26,9 @@ def runs(found: list[Record]) -> pd.DataFrame:
 def seeds(found: list[Record]) -> pd.DataFrame:
     """Lay out how far accuracy moves with the seed: mean ± standard deviation (n - 1), in percent.
 
-    This is the luck of training where all seeds have the same test images, and the brackets of `runs` are the luck of
-    the test photographs. In folds and with a limit the seed draws the test images, and the two mix. It always draws
-    the validation images of a set that has none of its own.
+    This is the luck of training, and of the photographs taken for validation, where the test images are the same; the
+    brackets of `runs` are the luck of the test photographs. In folds and with a limit the seed draws the test
+    images, and the two mix.
 
     Returns:
         One row for each model, data and settings that were trained with two seeds at least.
@@ -64,13 +64,28 @@ def folds(found: list[Record]) -> pd.DataFrame:
 
 def fold_sets(found: list[Record]) -> list[tuple[str, dict[int, Record]]]:
     """Return the sets of folds that are whole: the pool, "fold" or "train", and the records by fold."""
+    return [(pool, parts) for (pool, count, *_), parts in _by_fold(found).items() if len(parts) == count]
+
+
+def incomplete(found: list[Record]) -> str:
+    """Say which sets lack folds, so that they are not put together; "" if none does."""
+    told = [
+        f"{next(iter(parts.values())).model}, seed {seed}, {len(parts)} of {count} folds of {POOLS[pool]}"
+        for (pool, count, _, seed, _), parts in _by_fold(found).items()
+        if len(parts) < count
+    ]
+    return f"Not put together, for folds are missing: {'; '.join(told)}." if told else ""
+
+
+def _by_fold(found: list[Record]) -> dict[tuple, dict[int, Record]]:
+    """Return the records of folds, those with a limit left out, by set and fold."""
     sets: dict[tuple, dict[int, Record]] = {}
     for record in found:
         if (fold := splits.fold_of(record.settings["split"])) and not record.settings["limit"]:
             pool, place, count = fold
             alike = pool, count, record.model, record.seed, recipe(record, "name", "split")
             sets.setdefault(alike, {})[place] = record
-    return [(pool, parts) for (pool, count, *_), parts in sets.items() if len(parts) == count]
+    return sets
 
 
 def tested(found: list[Record]) -> list[tuple[str, list[Record]]]:
@@ -143,7 +158,8 @@ def everything(found: list[Record]) -> str:
         "Over seeds, mean ± standard deviation of the accuracy in %:\n\n": seeds(found),
         "All folds together, each photograph tested once:\n\n": folds(found),
     }
-    return "\n\n".join(title + text(frame) for title, frame in parts.items() if len(frame))
+    shown = [title + text(frame) for title, frame in parts.items() if len(frame)]
+    return "\n\n".join(filter(None, [*shown, incomplete(found)]))
 
 
 def text(frame: pd.DataFrame) -> str:
