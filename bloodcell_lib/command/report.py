@@ -441,8 +441,8 @@ def same_images(found: list[Record]) -> str:
     (test,) = comparison.compare(dict(zip("ab", correct, strict=True)), photos)
     met, new = (f"{100 * values.mean():.1f} %" for values in correct)
     return (
-        f"{len(paths)} images of {len(set(photos))} photographs are in both validation sets. The network trained on "
-        f"copies of their photographs classifies {met} of them correctly, the other one {new} (p = {test['p']:.1g}, by "
+        f"{len(paths)} images of {len(set(photos))} photographs are in both validation sets. The one trained on "
+        f"copies of these classifies {met} correctly, the other {new} (p = {test['p']:.1g}, by "
         "photograph)."
     )
 
@@ -468,8 +468,8 @@ def by_photograph(found: list[Record]) -> str:
     pairs = [(one, two) for one, two, _ in pictured(found) if two]
     gaps = 100 * np.mean([[r.validation["accuracy"] - r.test["accuracy"] for r in pair] for pair in pairs], axis=0)
     return (
-        f"With TRAIN divided by photograph, validation minus test is {gaps[1]:+.1f} points on average "
-        f"({', '.join(two.model for _, two in pairs)}); by image, these have {gaps[0]:+.1f}."
+        f"With TRAIN split by photograph, validation minus test is {gaps[1]:+.1f} points "
+        f"(mean of {', '.join(two.model for _, two in pairs)}); by image {gaps[0]:+.1f}."
     )
 
 
@@ -485,9 +485,9 @@ def grouped(found: list[Record]) -> str:
     reached = [record.model for record, row in runs if record.test["accuracy"] >= row["test_accuracy"]]
     ends = [(record.test["interval95"]["accuracy"], row["test_accuracy"]) for record, row in runs]
     inside = sum(low <= paper <= high for (low, high), paper in ends)
-    proof = f" It is inside the interval of {inside} of the {len(runs)}, so this is no proof." * bool(inside)
+    proof = f" The intervals of {inside} hold the paper's, so this is no proof." * bool(inside)
     return (
         f"By our own protocol, `grouped`, {len(runs)} networks have {min(accuracies):.1f} to "
-        f"{max(accuracies):.1f} % on test with seed 0. {len(reached)} of them are at or above the paper's accuracy: "
+        f"{max(accuracies):.1f} % on test with seed 0. {len(reached)} are at or above the paper's accuracy: "
         f"{', '.join(reached) or 'none'}.{proof}{over}"
     )
