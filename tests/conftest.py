@@ -9,6 +9,7 @@ import pytest
 from browser import browser  # noqa: F401  a fixture, for whoever asks for it
 from PIL import Image
 
+from bloodcell_lib import dataset
 from bloodcell_lib.layouts import CLASSES
 
 ARCHIVE = os.environ.get("BLOODCELL_DATA")
@@ -29,7 +30,19 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session")
 def session_cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
+    """One folder for all processes, so that what one has decoded or drawn is there for the others."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def drawn_sample(session_cache) -> dataset.Index:
+    """The sample as `sample.write` draws it, once for all processes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BLOODCELL_CACHE", str(session_cache))
+        return dataset.describe("sample")
 
 
 @pytest.fixture(autouse=True)

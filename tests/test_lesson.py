@@ -16,9 +16,9 @@ RECIPE = protocols.get("quick", image_size=SIZE, epochs=3, batch_size=16, limit=
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def finished(tmp_path_factory, session_cache):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("BLOODCELL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("BLOODCELL_CACHE", str(session_cache))
         data = dataset.load("sample", **RECIPE.data)
     keras.utils.set_random_seed(0)
     network = models.build("cnn", SIZE, len(data.classes))

@@ -37,15 +37,8 @@ def key(row: dict) -> tuple:
 
 
 @pytest.fixture(scope="module")
-def drawn(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("drawn") / "sample"
-    sample.write(folder)
-    return dataset.describe(folder)
-
-
-@pytest.fixture(scope="module")
-def truth(drawn):
-    return {key(row): row for row in table(drawn.source.root / "provenance.csv")}
+def truth(drawn_sample):
+    return {key(row): row for row in table(drawn_sample.source.root / "provenance.csv")}
 
 
 @pytest.fixture
@@ -58,9 +51,9 @@ def few(monkeypatch, tmp_path):
 
 
 @needs_opencv
-def test_photograph_and_parameters_are_recovered(drawn, truth):
-    chosen = set(drawn.entries[::19])
-    rows = dicts(make_provenance.recover(drawn.source.root, chosen.__contains__))
+def test_photograph_and_parameters_are_recovered(drawn_sample, truth):
+    chosen = set(drawn_sample.entries[::19])
+    rows = dicts(make_provenance.recover(drawn_sample.source.root, chosen.__contains__))
     assert len(rows) == len(chosen) > 60 and {row["split"] for row in rows} == {"TRAIN", "TEST", "TEST_SIMPLE"}
     assert {row["mirrored"] for row in rows} == {0, 1}
     for row in rows:

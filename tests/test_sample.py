@@ -18,10 +18,8 @@ COUNTS = {"TRAIN": 240, "TEST": 40, "TEST_SIMPLE": 10}
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    place = tmp_path_factory.mktemp("drawn") / "sample"
-    sample.write(place)
-    return place
+def folder(drawn_sample):
+    return drawn_sample.source.root
 
 
 @pytest.fixture(scope="module")

@@ -174,7 +174,7 @@ def test_a_table_made_from_other_files_is_not_believed(own_folder):
 
 
 def test_the_archive_by_photograph(archive):
-    by_image, by_photo = (load(archive, split, size=(24, 32)) for split in ("image", "photo"))
+    by_image, by_photo = (load(archive, split) for split in ("image", "photo"))
     assert len(set(by_image.train.photos) & set(by_image.validation.photos)) == 272  # of the 277 behind TRAIN
     assert not set(by_photo.train.scenes) & set(by_photo.validation.scenes)
     assert len(set(by_photo.train.photos) | set(by_photo.validation.photos)) == 277
@@ -183,5 +183,5 @@ def test_the_archive_by_photograph(archive):
     assert len(set(by_photo.test.photos[np.isin(by_photo.test.scenes, list(behind_train))])) == 8
     held = shares(by_photo.validation.labels, by_photo.validation.photos, np.arange(len(by_photo.validation)))
     assert np.all(abs(held - np.array(list(PHOTOGRAPHS.values())) / 5) <= 2)
-    tested = [load(archive, f"fold:{fold}/5", size=(24, 32)).test.photos for fold in range(1, 6)]
+    tested = [load(archive, f"fold:{fold}/5").test.photos for fold in range(1, 6)]
     assert sum(len(set(photos)) for photos in tested) == len(set(np.concatenate(tested))) == 348
