@@ -173,17 +173,18 @@ def test_a_page_folds_what_only_draws(shelf, tmp_path, own_folder, capsys):  # n
     assert "shown" in before and "folded" in inside and "folded" in after, "code inside, output after"
 
 
-def test_pages_of_what_was_executed_before_need_no_second_run(shelf, tmp_path, own_folder, capsys):  # noqa: F811
-    notebook(shelf / "00_good.ipynb", "print('ran')")
+def test_pages_show_a_copy_that_ran_also_in_an_earlier_batch(shelf, tmp_path, own_folder, capsys):  # noqa: F811
+    notebook(shelf / "00_good.ipynb", "print('ran with seed', SEED)", "assert SEED == 1")
     nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# Map")]), shelf / "index.ipynb")
     for name in notebooks.TEXTS:
         (shelf / name).write_text(f"# {name}")
-    assert run("00", "--data", own_folder, "--out", tmp_path / "out") == 0
+    assert run("00", "--seed", "0,1", "--data", own_folder, "--out", tmp_path / "out") == 1
     assert not (tmp_path / "out/pages").exists()
-    assert run("00", "--data", own_folder, "--out", tmp_path / "out", "--pages") == 0
+    assert run("00", "--seed", "0,1", "--data", own_folder, "--out", tmp_path / "out", "--pages") == 1
     said = capsys.readouterr().out
     assert "already done" in said and str(tmp_path / "out/pages/index.html") in said
-    assert "ran" in (tmp_path / "out/pages/00_good.html").read_text(encoding="utf-8")
+    page = (tmp_path / "out/pages/00_good.html").read_text(encoding="utf-8")
+    assert "ran with seed 1" in page and "ran with seed 0" not in page
 
 
 def test_the_clock_of_a_bar_runs_between_two_events(monkeypatch):

@@ -189,6 +189,8 @@ def test_only_a_kernel_that_is_watched_knows_of_it(shelf, tmp_path, own_folder, 
         "00_good-quick-seed0",
     )
     assert bloodcell(capsys, *arguments)[0] == 0 and printed() == [None, None]
+    status, said, _ = bloodcell(capsys, *arguments[:-1], "--watch", "tensorboard")
+    assert status == 0 and "already done" in said and "To watch" not in said
 
 
 def test_what_is_told_of_a_lesson_is_its_identity(tmp_path, own_folder):

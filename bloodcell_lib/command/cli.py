@@ -95,7 +95,7 @@ def run(options: argparse.Namespace) -> int:
     if options.pages:
         from bloodcell_lib.command import pages  # slow to import
 
-        copies = [(job.notebook.name, job.output) for job in apt]
+        copies = [(job.notebook.name, job.output) for job in sorted(apt, key=failed.__contains__)]  # whole ones first
         print(f"Their pages begin at {pages.write_all(copies, folder / 'pages')}")
     return 1 if failed else 0
 

@@ -303,7 +303,7 @@ def run(
         for job in waiting:
             stack.enter_context(files.alone(job.output, wait=False))
         screen = stack.enter_context(Screen(len(jobs)))
-        for command in shown:
+        for command in shown if waiting else ():
             screen.say(f"To watch: {command}")
         outcomes = [Outcome(job, "skipped", error=job.unfit) for job in jobs if job not in waiting]
         for outcome in outcomes:
