@@ -74,10 +74,10 @@ def test_what_our_protocol_gives_is_said_of_seed_0_beside_the_papers_row(folder)
     made.record(folder, "xception", protocol=replace(GROUPED, epochs=2)).write()
     assert report.grouped(records.read_all(folder)) == (
         "By our own protocol, `grouped`, 2 networks have 70.0 to 95.0 % on test with seed 0. "
-        "1 are at or above the paper's accuracy: cnn. Mean ± SD over the seeds 0, 1: cnn 72.5 ± 31.8."
+        "At or above the paper's accuracy: 1; below it: googlenet. Mean ± SD over the seeds 0, 1: cnn 72.5 ± 31.8."
     )
     made.record(folder, "googlenet", protocol=GROUPED, seed=0, wrong=6).write()  # 85.0, below the paper's 86
-    assert "cnn. The intervals of 1 hold the paper's, so this is no proof." in report.grouped(records.read_all(folder))
+    assert "googlenet. The intervals of 1 hold the paper's, so this is no proof." in report.grouped(records.read_all(folder))
 
 
 def test_what_the_papers_protocol_gives_is_said_of_seed_0_and_one_size(folder):

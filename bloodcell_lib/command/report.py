@@ -482,12 +482,12 @@ def grouped(found: list[Record]) -> str:
         means.setdefault(f" Mean ± SD over the seeds {row['seeds']}: ", []).append(f"{row['model']} {row['test']}")
     over = "".join(f"{start}{', '.join(told)}." for start, told in means.items())
     accuracies = [100 * record.test["accuracy"] for record, _ in runs]
-    reached = [record.model for record, row in runs if record.test["accuracy"] >= row["test_accuracy"]]
+    below = [record.model for record, row in runs if record.test["accuracy"] < row["test_accuracy"]]
     ends = [(record.test["interval95"]["accuracy"], row["test_accuracy"]) for record, row in runs]
     inside = sum(low <= paper <= high for (low, high), paper in ends)
     proof = f" The intervals of {inside} hold the paper's, so this is no proof." * bool(inside)
     return (
         f"By our own protocol, `grouped`, {len(runs)} networks have {min(accuracies):.1f} to "
-        f"{max(accuracies):.1f} % on test with seed 0. {len(reached)} are at or above the paper's accuracy: "
-        f"{', '.join(reached) or 'none'}.{proof}{over}"
+        f"{max(accuracies):.1f} % on test with seed 0. At or above the paper's accuracy: "
+        f"{len(runs) - len(below)}; below it: {', '.join(below) or 'none'}.{proof}{over}"
     )
