@@ -306,13 +306,13 @@ def test_what_doubtful_labels_cost_follows_from_the_records():
     text = " ".join((RESULTS / "RECIPE.md").read_text().split("## What doubtful labels cost")[1].split())
     found = records.read_all(RESULTS)
     table = report.unsolved(found).astype({"points": float}).set_index("photograph")
-    for photo, said in (("00278", "278 wrong, which is {} points"), ("00023", "every run, {} points"),
-                        ("00110", "one of four monocytes, {} points")):  # fmt: skip
-        assert said.format(table["points"][f"BloodImage_{photo}"]) in text
-    train = table[table["tested on"] == "5 folds of TRAIN"]
+    train, test = (table[table["tested on"] == part] for part in ("5 folds of TRAIN", "test"))
+    for part, photo, said in ((train, 278, "278 wrong, which is {} points"), (train, 23, "every run, {} points"),
+                              (test, 110, "one of four monocytes, {} points")):  # fmt: skip
+        assert said.format(part["points"][f"BloodImage_{photo:05}"]) in text
+        assert part is test or all(table["right in"][[f"BloodImage_{photo:05}"]].str.startswith("0 "))
     share = 100 * train["images"].sum() / 9957
     assert f"{len(train)} of TRAIN's 277 photographs are wrong in every run, {share:.1f} points" in text
-    test = table[table["tested on"] == "test"]
     assert set(test.index) == {f"BloodImage_{photo}" for photo in ("00068", "00082", "00093", "00110")}
     most = max(test["right in"])  # such as "2 of 24 runs"
     assert f"four photographs are each right in at most {most}: 110" in text

@@ -76,8 +76,16 @@ def test_what_our_protocol_gives_is_said_of_seed_0_beside_the_papers_row(folder)
         "By our own protocol, `grouped`, 2 networks have 70.0 to 95.0 % on test with seed 0. "
         "At or above the paper's accuracy: 1; below it: googlenet. Mean ± SD over the seeds 0, 1: cnn 72.5 ± 31.8."
     )
+    for place in range(1, 6):  # 8 of the 40 images each; all of those of the first two are wrong
+        rows = np.arange(8 * place - 8, 8 * place)
+        made.record(folder, protocol=protocols.get(f"fold:{place}/5"), rows=rows, wrong=16).write()
+    (accuracy,) = tables.folds(records.read_all(folder))["accuracy"]
+    assert accuracy.startswith("60.0 [")
+    assert report.grouped(records.read_all(folder)).endswith(f" Five folds of all 20 photographs: cnn {accuracy}.")
     made.record(folder, "googlenet", protocol=GROUPED, seed=0, wrong=6).write()  # 85.0, below the paper's 86
-    assert "googlenet. The intervals of 1 hold the paper's, so this is no proof." in report.grouped(records.read_all(folder))
+    assert "googlenet. The intervals of 1 hold the paper's, so this is no proof." in report.grouped(
+        records.read_all(folder)
+    )
 
 
 def test_what_the_papers_protocol_gives_is_said_of_seed_0_and_one_size(folder):
